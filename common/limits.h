@@ -1,0 +1,102 @@
+/* limits: every bound in the system, and how they relate.
+ *
+ * A number that more than one file must agree on stands here with its unit in its name. Full is
+ * an ordinary answer: whoever hits a limit says which one, its value and what was found. */
+#ifndef GAGGLE_COMMON_LIMITS_H
+#define GAGGLE_COMMON_LIMITS_H
+
+#include <stdint.h>
+
+#define LIMIT_KIB (1024u)
+#define LIMIT_MIB (1024u * 1024u)
+
+/* -- wire ---------------------------------------------------------------------- */
+
+#define LIMIT_PROTOCOL_VERSION       1u
+#define LIMIT_MESSAGE_BYTES          (8u * LIMIT_MIB)  /* one frame, both directions */
+#define LIMIT_HELLO_BYTES            (16u * LIMIT_KIB) /* one frame before Welcome */
+#define LIMIT_TOKENS_MESSAGE_BYTES   (256u * LIMIT_KIB)
+#define LIMIT_TOKENS_MESSAGE_ENTRIES 8192u /* (stream, first index, count) groups and tokens */
+#define LIMIT_LINK_READ_BYTES        (64u * LIMIT_KIB)
+#define LIMIT_UNAUTHENTICATED_LINKS  256u
+#define LIMIT_ACCEPTS_POSTED         64u
+#define LIMIT_NAME_BYTES             256u  /* names, ids and labels that people choose */
+#define LIMIT_TOKEN_BYTES            4096u /* a bearer token */
+#define LIMIT_ID_BYTES               16u   /* request, instance and session ids */
+
+/* -- time ---------------------------------------------------------------------- */
+
+#define LIMIT_PING_MS_DEFAULT         250u
+#define LIMIT_DEAD_MS_DEFAULT         1000u
+#define LIMIT_PING_MS_MIN             50u
+#define LIMIT_DEAD_MS_MAX             60000u
+#define LIMIT_HELLO_TIMEOUT_MS        10000u
+#define LIMIT_TX_STALL_MS             30000u
+#define LIMIT_REDIAL_MS_FIRST         50u
+#define LIMIT_REDIAL_MS_MAX           2000u
+#define LIMIT_CLIENT_GRACE_MS_DEFAULT 30000u
+#define LIMIT_WORKER_GRACE_MS_DEFAULT 5000u
+#define LIMIT_STALL_MS_DEFAULT        30000u
+#define LIMIT_RESUME_UNKNOWN_MS       2000u
+#define LIMIT_ACK_INTERVAL_MS         100u
+#define LIMIT_LOAD_INTERVAL_MS        250u
+
+/* -- one request ---------------------------------------------------------------- */
+
+#define LIMIT_WINDOW_TOKENS_MIN     32u
+#define LIMIT_WINDOW_TOKENS_DEFAULT 256u
+#define LIMIT_WINDOW_TOKENS_MAX     4096u
+#define LIMIT_CONTEXT_TOKENS        (1u << 20)
+#define LIMIT_STOP_STRINGS          16u
+#define LIMIT_STOP_STRING_BYTES     256u
+#define LIMIT_STOP_IDS              64u
+#define LIMIT_LOGIT_BIASES          1024u
+#define LIMIT_LOGPROBS_TOP          20u
+#define LIMIT_MESSAGES              4096u /* of one chat */
+#define LIMIT_DEADLINE_MS           (24u * 3600u * 1000u)
+
+/* -- router --------------------------------------------------------------------- */
+
+#define LIMIT_LINKS              8192u
+#define LIMIT_WORKERS            1024u
+#define LIMIT_MODELS_PER_WORKER  16u
+#define LIMIT_STREAMS_PER_LINK   4096u
+#define LIMIT_REQUESTS           65536u /* known to one router: queued, running or in grace */
+#define LIMIT_QUEUE_REQUESTS     4096u  /* default of --max-queue */
+#define LIMIT_SUBMIT_BYTES_QUEUE (256u * LIMIT_MIB)
+
+/* -- worker --------------------------------------------------------------------- */
+
+#define LIMIT_KV_BLOCK_TOKENS    16u
+#define LIMIT_STEP_TOKENS        8192u /* tokens one step may run */
+#define LIMIT_STEP_SEQUENCES     1024u
+#define LIMIT_ENGINE_INBOX       8192u /* commands between the loop and the engine thread */
+#define LIMIT_ENGINE_OUTBOX      256u  /* step outputs between the engine and the loop thread */
+#define LIMIT_VOCAB              (1u << 20)
+#define LIMIT_HIDDEN             65536u
+#define LIMIT_LAYERS             512u
+#define LIMIT_HEADS              1024u
+#define LIMIT_TOKEN_TEXT_BYTES   1024u /* one token's own bytes */
+
+/* -- files ---------------------------------------------------------------------- */
+
+#define LIMIT_CONFIG_FILE_BYTES         (1u * LIMIT_MIB)
+#define LIMIT_TOKENIZER_FILE_BYTES      (64u * LIMIT_MIB)
+#define LIMIT_SAFETENSORS_HEADER_BYTES  (100u * 1000u * 1000u) /* the format's own limit */
+#define LIMIT_SAFETENSORS_TENSORS       100000u
+#define LIMIT_SAFETENSORS_SHARDS        1024u
+#define LIMIT_CHAT_TEMPLATE_BYTES       (1u * LIMIT_MIB)
+#define LIMIT_JSON_DEPTH                128u
+
+_Static_assert(LIMIT_HELLO_BYTES < LIMIT_MESSAGE_BYTES, "Hello fits a message");
+_Static_assert(LIMIT_TOKENS_MESSAGE_BYTES < LIMIT_MESSAGE_BYTES, "Tokens fits a message");
+_Static_assert(LIMIT_TOKEN_BYTES + 4 * LIMIT_NAME_BYTES < LIMIT_HELLO_BYTES, "Hello fits its limit");
+_Static_assert(LIMIT_DEAD_MS_DEFAULT >= 3 * LIMIT_PING_MS_DEFAULT, "two pings may be late");
+_Static_assert(LIMIT_WINDOW_TOKENS_MAX <= LIMIT_TOKENS_MESSAGE_ENTRIES,
+               "one stream's window fits one Tokens message");
+_Static_assert(LIMIT_STEP_SEQUENCES <= LIMIT_TOKENS_MESSAGE_ENTRIES,
+               "one step's tokens fit one Tokens message");
+/* Prior ids and prompt ids of the longest context travel in one Submit (4 bytes each). */
+_Static_assert(4u * LIMIT_CONTEXT_TOKENS < LIMIT_MESSAGE_BYTES, "a whole context fits one Submit");
+
+#endif

@@ -1,0 +1,85 @@
+/* backend: the narrow door between the engine and a device.
+ *
+ * A backend holds the weights and the KV blocks of one model on one device and runs steps. It
+ * knows nothing of requests, text or scheduling; the engine knows nothing of devices. Backends:
+ * cpu/ (plain C; the reference) and cuda/.
+ *
+ * Engine thread only, one step at a time.
+ *
+ * Determinism: a CPU step gives each output row as a fixed-order function of that row's own
+ * inputs, so a sequence's logits are bit-identical in any batch, chunked or whole, cached or not. */
+#ifndef GAGGLE_WORKER_BACKEND_H
+#define GAGGLE_WORKER_BACKEND_H
+
+#include "worker/engine/sampling.h"
+#include "worker/model/weights.h"
+
+/* One sequence's part of a step: `token_count` tokens whose first has absolute position
+ * `position`. KV of positions [0, position) is in the blocks already; the step writes the rest.
+ * Sum of position + token_count <= block_count * LIMIT_KV_BLOCK_TOKENS. */
+typedef struct step_sequence {
+    uint32_t token_begin; /* index of its first token in step_plan.tokens */
+    uint32_t token_count; /* >= 1 */
+    uint32_t position;
+    const uint32_t *blocks; /* [block_count] KV block ids in order of position */
+    uint32_t block_count;
+    bool wants_sample; /* sample after its last token; false inside a chunked prefill */
+    const sampling_params *sampling; /* with wants_sample; engine's, valid during the step */
+    sampling_context context;        /* with wants_sample */
+    float *logits_out;               /* [vocab] or NULL: raw logits after its last token */
+} step_sequence;
+
+typedef struct step_plan {
+    const uint32_t *tokens; /* [token_count] input ids, sequences behind each other */
+    uint32_t token_count;   /* 1..capacity.step_tokens */
+    const step_sequence *sequences;
+    uint32_t sequence_count; /* 1..capacity.step_sequences */
+} step_plan;
+
+typedef struct backend_capacity {
+    uint32_t kv_blocks;      /* of LIMIT_KV_BLOCK_TOKENS tokens; ids 0..kv_blocks-1 */
+    uint64_t kv_block_bytes; /* all layers, K and V */
+    uint32_t step_tokens;
+    uint32_t step_sequences;
+} backend_capacity;
+
+typedef struct backend backend;
+
+typedef struct backend_class {
+    /* One token for each sequence with wants_sample, in plan order, into `sampled`.
+     * ST_INTERNAL: the device or the model's numbers are broken; the worker must not go on. */
+    status (*step)(backend *b, const step_plan *plan, sampled_token *sampled, error *err);
+    void (*destroy)(backend *b);
+} backend_class;
+
+/* First member of every backend's own struct. */
+struct backend {
+    const backend_class *class;
+    backend_capacity capacity;
+    char device[128]; /* for people: "cpu: AMD EPYC, 2 threads, AVX-512" */
+};
+
+typedef struct backend_options {
+    uint32_t threads;        /* CPU: 0 = all cores this process may use */
+    uint64_t kv_bytes;       /* memory for KV; 0 = chosen by the backend from what is free */
+    uint32_t step_tokens;    /* 0 = the backend's default */
+    uint32_t step_sequences; /* 0 = the backend's default */
+    uint32_t vocab_used;     /* ids at and above are padding; 0 = the model's vocab_size */
+} backend_options;
+
+/* `m` must outlive it. ST_RESOURCE_EXHAUSTED: the KV memory could not be had; says how much. */
+MUST_USE status cpu_backend_create(backend **out, const model *m, const backend_options *options,
+                                   error *err);
+
+static inline status backend_step(backend *b, const step_plan *plan, sampled_token *sampled,
+                                  error *err)
+{
+    return b->class->step(b, plan, sampled, err);
+}
+
+static inline void backend_destroy(backend *b)
+{
+    if (b != NULL) b->class->destroy(b);
+}
+
+#endif

@@ -1,0 +1,47 @@
+/* safetensors: a checkpoint file, mapped and checked before a byte is used.
+ *
+ * Format: https://github.com/huggingface/safetensors (8-byte little-endian header length, JSON
+ * header, data). Checked: header length and JSON, dtype, shape product without overflow, offsets
+ * in bounds and equal to shape times dtype, no overlap, no hole, no duplicate name. The file is
+ * mapped read-only and shared: workers of one machine share its pages. */
+#ifndef GAGGLE_WORKER_MODEL_SAFETENSORS_H
+#define GAGGLE_WORKER_MODEL_SAFETENSORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+typedef enum dtype {
+    DTYPE_F32,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_OTHER, /* legal in the file, not computed with: F64, I8..I64, U8..U64, BOOL, F8 */
+} dtype;
+
+const char *dtype_name(dtype type);
+size_t dtype_size(dtype type); /* bytes; 0 for DTYPE_OTHER */
+
+#define TENSOR_DIMS_MAX 8u
+
+typedef struct tensor {
+    const char *name; /* owned by the file */
+    dtype type;
+    uint32_t dim_count;
+    uint64_t dims[TENSOR_DIMS_MAX];
+    const void *data; /* in the mapping; aligned only as the file has it */
+    uint64_t size;    /* bytes */
+} tensor;
+
+typedef struct safetensors safetensors;
+
+MUST_USE status safetensors_open(safetensors **out, const char *path, error *err);
+/* Header check alone, for fuzzing and tests: `bytes` stand for the whole file and must outlive it. */
+MUST_USE status safetensors_parse(safetensors **out, const uint8_t *bytes, size_t size, error *err);
+void safetensors_close(safetensors *file); /* NULL is fine */
+
+size_t safetensors_count(const safetensors *file);
+const tensor *safetensors_at(const safetensors *file, size_t index);
+const tensor *safetensors_find(const safetensors *file, const char *name); /* NULL = not there */
+
+#endif
