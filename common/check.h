@@ -11,6 +11,7 @@
     } while (0)
 
 /* Writes one line to stderr and aborts. */
-void check_failed(const char *condition, const char *file, int line) __attribute__((noreturn, cold));
+void check_failed(const char *condition, const char *file, int line)
+    __attribute__((noreturn, cold));
 
 #endif

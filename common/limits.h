@@ -67,30 +67,44 @@
 
 /* -- worker --------------------------------------------------------------------- */
 
-#define LIMIT_KV_BLOCK_TOKENS    16u
-#define LIMIT_STEP_TOKENS        8192u /* tokens one step may run */
-#define LIMIT_STEP_SEQUENCES     1024u
-#define LIMIT_ENGINE_INBOX       8192u /* commands between the loop and the engine thread */
-#define LIMIT_ENGINE_OUTBOX      256u  /* step outputs between the engine and the loop thread */
-#define LIMIT_VOCAB              (1u << 20)
-#define LIMIT_HIDDEN             65536u
-#define LIMIT_LAYERS             512u
-#define LIMIT_HEADS              1024u
-#define LIMIT_TOKEN_TEXT_BYTES   1024u /* one token's own bytes */
+#define LIMIT_KV_BLOCK_TOKENS  16u
+#define LIMIT_STEP_TOKENS      8192u /* tokens one step may run */
+#define LIMIT_STEP_SEQUENCES   1024u
+#define LIMIT_ENGINE_INBOX     8192u /* commands between the loop and the engine thread */
+#define LIMIT_ENGINE_OUTBOX    256u  /* step outputs between the engine and the loop thread */
+#define LIMIT_VOCAB            (1u << 20)
+#define LIMIT_HIDDEN           65536u
+#define LIMIT_INTERMEDIATE     (4u * LIMIT_HIDDEN)
+#define LIMIT_LAYERS           512u
+#define LIMIT_HEADS            1024u
+#define LIMIT_HEAD_DIM         1024u
+#define LIMIT_TOKEN_TEXT_BYTES 1024u /* one token's own bytes */
 
 /* -- files ---------------------------------------------------------------------- */
 
-#define LIMIT_CONFIG_FILE_BYTES         (1u * LIMIT_MIB)
-#define LIMIT_TOKENIZER_FILE_BYTES      (64u * LIMIT_MIB)
-#define LIMIT_SAFETENSORS_HEADER_BYTES  (100u * 1000u * 1000u) /* the format's own limit */
-#define LIMIT_SAFETENSORS_TENSORS       100000u
-#define LIMIT_SAFETENSORS_SHARDS        1024u
-#define LIMIT_CHAT_TEMPLATE_BYTES       (1u * LIMIT_MIB)
-#define LIMIT_JSON_DEPTH                128u
+#define LIMIT_CONFIG_FILE_BYTES        (1u * LIMIT_MIB)
+#define LIMIT_TOKENIZER_FILE_BYTES     (64u * LIMIT_MIB)
+#define LIMIT_SAFETENSORS_HEADER_BYTES (100u * 1000u * 1000u) /* the format's own limit */
+#define LIMIT_SAFETENSORS_TENSORS      100000u
+#define LIMIT_SAFETENSORS_SHARDS       1024u
+#define LIMIT_SAFETENSORS_INDEX_BYTES  (16u * LIMIT_MIB)
+#define LIMIT_TENSOR_NAME_BYTES        1024u
+#define LIMIT_CHAT_TEMPLATE_BYTES      (1u * LIMIT_MIB)
+#define LIMIT_JSON_DEPTH               128u
+
+/* -- chat template --------------------------------------------------------------- */
+
+#define LIMIT_CHAT_TEMPLATE_STEPS        20000000u /* evaluations of one render */
+#define LIMIT_CHAT_TEMPLATE_DEPTH        400u      /* nested evaluations; below 1 MiB of C stack */
+#define LIMIT_CHAT_TEMPLATE_HEIGHT       200u      /* nested tags and expressions of the source */
+#define LIMIT_CHAT_TEMPLATE_MEMORY_BYTES (256u * LIMIT_MIB) /* of one parse or one render */
+#define LIMIT_CHAT_TEMPLATE_OUTPUT_BYTES (32u * LIMIT_MIB)
+#define LIMIT_CHAT_TEMPLATE_RANGE        100000u /* items of one range(), as the sandbox has it */
 
 _Static_assert(LIMIT_HELLO_BYTES < LIMIT_MESSAGE_BYTES, "Hello fits a message");
 _Static_assert(LIMIT_TOKENS_MESSAGE_BYTES < LIMIT_MESSAGE_BYTES, "Tokens fits a message");
-_Static_assert(LIMIT_TOKEN_BYTES + 4 * LIMIT_NAME_BYTES < LIMIT_HELLO_BYTES, "Hello fits its limit");
+_Static_assert(LIMIT_TOKEN_BYTES + 4 * LIMIT_NAME_BYTES < LIMIT_HELLO_BYTES,
+               "Hello fits its limit");
 _Static_assert(LIMIT_DEAD_MS_DEFAULT >= 3 * LIMIT_PING_MS_DEFAULT, "two pings may be late");
 _Static_assert(LIMIT_WINDOW_TOKENS_MAX <= LIMIT_TOKENS_MESSAGE_ENTRIES,
                "one stream's window fits one Tokens message");

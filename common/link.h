@@ -63,8 +63,8 @@ typedef struct link_handlers {
 typedef struct link_limits {
     uint32_t message_bytes;       /* largest frame, either direction; 0 = LIMIT_MESSAGE_BYTES */
     uint32_t first_message_bytes; /* until link_set_message_bytes(); 0 = message_bytes */
-    uint32_t tx_stall_ms;         /* bytes not accepted for so long: closed; 0 = LIMIT_TX_STALL_MS */
-    uint32_t connect_ms;          /* CONNECTING for so long: closed; 0 = LIMIT_HELLO_TIMEOUT_MS */
+    uint32_t tx_stall_ms; /* bytes not accepted for so long: closed; 0 = LIMIT_TX_STALL_MS */
+    uint32_t connect_ms;  /* CONNECTING for so long: closed; 0 = LIMIT_HELLO_TIMEOUT_MS */
 } link_limits;
 
 /* `loop` must outlive the hub. */

@@ -38,7 +38,7 @@ typedef struct buffer {
     uint8_t *data;
     size_t size;     /* bytes in use */
     size_t capacity; /* bytes allocated */
-} buffer; /* {0} is an empty buffer */
+} buffer;            /* {0} is an empty buffer */
 
 /* Make room for `extra` more bytes; the content stays. Grows geometrically. */
 void buffer_reserve(buffer *b, size_t extra);
@@ -54,7 +54,7 @@ typedef struct arena_chunk arena_chunk;
 typedef struct arena {
     arena_chunk *chunks;
     size_t bytes; /* handed out since the last reset */
-} arena; /* {0} is an empty arena */
+} arena;          /* {0} is an empty arena */
 
 /* 16-byte aligned, zeroed. Valid until arena_reset() or arena_free(). */
 void *arena_alloc(arena *a, size_t size);

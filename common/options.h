@@ -2,7 +2,8 @@
  *
  *   static const option_row rows[] = {
  *       {"model", 'm', OPTION_TEXT, &opt.model, "DIR", "model folder"},
- *       {"max-num-seqs", 0, OPTION_U32, &opt.seqs, "N", "sequences at once", .min = 1, .max = 1024},
+ *       {"max-num-seqs", 0, OPTION_U32, &opt.seqs, "N", "sequences at once", .min = 1, .max =
+ * 1024},
  *       {"verbose", 'v', OPTION_FLAG, &opt.verbose, NULL, "say more"},
  *   };
  *
@@ -53,8 +54,8 @@ typedef struct option_table {
 } option_table;
 
 /* Parse argv[1..]. Arguments that are not flags are moved to the front of argv[1..] and counted in
- * *rest_count; "--" ends the flags. --help prints to stdout and exits 0; --version likewise.
- * ST_INVALID_ARGUMENT: `err` is the sentence for the user. */
+ * *rest_count (NULL: none are allowed); "--" ends the flags. --help prints to stdout and exits 0;
+ * --version likewise. ST_INVALID_ARGUMENT: `err` is the sentence for the user. */
 MUST_USE status options_parse(const option_table *table, int argc, char **argv, int *rest_count,
                               error *err);
 

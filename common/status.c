@@ -44,16 +44,18 @@ status error_set(error *err, status code, const char *format, ...)
 status error_prefix(error *err, status st, const char *format, ...)
 {
     if (err == NULL) return st;
-    char context[ERROR_TEXT_SIZE];
     char sentence[ERROR_TEXT_SIZE];
+    memcpy(sentence, err->text, sizeof sentence);
     va_list args;
     va_start(args, format);
-    vsnprintf(context, sizeof context, format, args);
+    int wrote = vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
-    memcpy(sentence, err->text, sizeof sentence);
-    size_t used = strlen(context);
+    size_t used = wrote < 0 ? 0 : (size_t)wrote;
     if (used > sizeof err->text - 3) used = sizeof err->text - 3;
-    memcpy(err->text, context, used);
-    snprintf(err->text + used, sizeof err->text - used, ": %s", sentence);
+    size_t room = sizeof err->text - used - 3;
+    size_t kept = strnlen(sentence, room);
+    memcpy(err->text + used, ": ", 2);
+    memcpy(err->text + used + 2, sentence, kept);
+    err->text[used + 2 + kept] = '\0';
     return err->code;
 }

@@ -36,6 +36,12 @@ text_view text_of(const char *nul_terminated); /* NULL gives the empty view */
 bool text_equal(text_view a, text_view b);
 char *text_dup(text_view text); /* NUL-terminated copy; mem_free() it */
 
+/* How many bytes at the start of `text` are valid UTF-8 without NUL; text.size when all are. */
+size_t text_valid_size(text_view text);
+
+/* Bytes of the UTF-8 character at offset `at`; 0 where none is (invalid, NUL, cut off, end). */
+size_t text_character_size(text_view text, size_t at);
+
 /* A request, process or router: 16 random bytes. */
 typedef struct id128 {
     uint8_t bytes[LIMIT_ID_BYTES];
@@ -115,7 +121,7 @@ typedef struct msg_model {
 
 typedef struct msg_live {
     id128 request_id;
-    uint32_t base, next;
+    uint32_t base, next; /* base: the wire's `oldest` */
     bool finished;
     text_view model;
 } msg_live;
@@ -247,6 +253,8 @@ typedef struct msg_cancel {
     const uint32_t *stream;
     size_t count;
     text_view reason;
+    finish_reason finish; /* FINISH_CANCELLED (0 encodes as it), _DEADLINE or _SLOW_CONSUMER */
+    bool forget;
 } msg_cancel;
 
 typedef struct msg_resume {
@@ -339,13 +347,22 @@ typedef struct envelope {
 MUST_USE status envelope_decode(const uint8_t *bytes, size_t size, arena *scratch, envelope *out,
                                 error *err);
 
+/* Does `e` obey the rules above? For whoever fills an envelope from what a person typed.
+ * ST_INVALID_ARGUMENT: `err` names message, field, limit and value. `link` and `n` are not read. */
+MUST_USE status envelope_check(const envelope *e, error *err);
+
 /* Append the encoded frame body to `out` (no length prefix). The envelope obeys the rules above;
  * breaking one is a bug (CHECK), except for a body over LIMIT_MESSAGE_BYTES, which gives
- * ST_RESOURCE_EXHAUSTED with nothing appended. `scratch` is used and left for the caller to reset. */
+ * ST_RESOURCE_EXHAUSTED with nothing appended. An error's sentence is repaired instead: it is cut
+ * to ERROR_TEXT_SIZE - 1 bytes and what is not UTF-8 in it becomes '?'.
+ * `scratch` is used and left for the caller to reset. */
 MUST_USE status envelope_encode(const envelope *e, arena *scratch, buffer *out);
 
 /* CRC-32C (Castagnoli) over ids as little-endian 32-bit numbers, continued from `crc`
  * (0 at the start). */
 uint32_t ids_crc32c(uint32_t crc, const uint32_t *ids, size_t count);
+
+/* The same without the processor's instruction: the fallback, and the test's reference. */
+uint32_t ids_crc32c_table(uint32_t crc, const uint32_t *ids, size_t count);
 
 #endif

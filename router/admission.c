@@ -1,0 +1,66 @@
+#include "router/admission.h"
+
+#include "common/check.h"
+
+void admission_init(admission *a, uint32_t requests_max, uint64_t bytes_max)
+{
+    *a = (admission){.requests_max = requests_max, .bytes_max = bytes_max};
+}
+
+/* Time until about an eighth of the queue has drained, 100 ms to 60 s. */
+static uint32_t retry_after_ms(const admission *a)
+{
+    double interval_ms = a->finish_interval_ms > 0 ? a->finish_interval_ms : 250;
+    double ms = interval_ms * (a->count / 8 + 1);
+    return ms < 100 ? 100 : ms > 60000 ? 60000 : (uint32_t)ms;
+}
+
+status admission_check(const admission *a, size_t bytes, error *err)
+{
+    status st = ST_OK;
+    if (a->count >= a->requests_max)
+        st = error_set(err, ST_RESOURCE_EXHAUSTED,
+                       "the queue is full: %u requests wait, the limit is %u", a->count,
+                       a->requests_max);
+    else if (a->bytes + bytes > a->bytes_max)
+        st = error_set(err, ST_RESOURCE_EXHAUSTED,
+                       "the queue is full: prompts of %llu bytes wait, the limit is %llu",
+                       (unsigned long long)a->bytes, (unsigned long long)a->bytes_max);
+    if (st != ST_OK && err != NULL) err->retry_after_ms = retry_after_ms(a);
+    return st;
+}
+
+void admission_push(admission *a, request *r, bool first)
+{
+    request *after = a->tail; /* r goes behind this one */
+    while (after != NULL &&
+           (after->priority < r->priority || (first && after->priority == r->priority)))
+        after = after->queue_previous;
+    request *before = after != NULL ? after->queue_next : a->head;
+    r->queue_previous = after;
+    r->queue_next = before;
+    *(after != NULL ? &after->queue_next : &a->head) = r;
+    *(before != NULL ? &before->queue_previous : &a->tail) = r;
+    a->count++;
+    a->bytes += r->submit->size;
+}
+
+void admission_remove(admission *a, request *r)
+{
+    CHECK(a->count > 0 && a->bytes >= r->submit->size);
+    *(r->queue_previous != NULL ? &r->queue_previous->queue_next : &a->head) = r->queue_next;
+    *(r->queue_next != NULL ? &r->queue_next->queue_previous : &a->tail) = r->queue_previous;
+    r->queue_previous = r->queue_next = NULL;
+    a->count--;
+    a->bytes -= r->submit->size;
+}
+
+void admission_note_finish(admission *a, uint64_t now_ms)
+{
+    if (a->finished++ > 0) {
+        double interval = (double)(now_ms - a->finished_ms);
+        a->finish_interval_ms =
+            a->finish_interval_ms > 0 ? a->finish_interval_ms * 0.9 + interval * 0.1 : interval;
+    }
+    a->finished_ms = now_ms;
+}

@@ -1,0 +1,106 @@
+#include "router/auth.h"
+
+#include <string.h>
+
+#include "common/json.h"
+
+enum { TOKEN_FILE_BYTES_MAX = 1 << 20 };
+
+status auth_load_file(option_list *tokens, const char *path, error *err)
+{
+    char *text;
+    size_t size;
+    status st = file_read(&text, &size, path, TOKEN_FILE_BYTES_MAX, err);
+    if (st != ST_OK) return st;
+    int line_number = 0;
+    char *rest = text;
+    for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+        line_number++;
+        line[strcspn(line, "#\r")] = '\0';
+        size_t length = strlen(line);
+        while (length > 0 && (line[length - 1] == ' ' || line[length - 1] == '\t'))
+            line[--length] = '\0';
+        if (length == 0) continue;
+        if (length < AUTH_TOKEN_BYTES_MIN || length > LIMIT_TOKEN_BYTES) {
+            st = error_set(err, ST_INVALID_ARGUMENT,
+                           "%s line %d: the token has %zu bytes; it must have %d to %u", path,
+                           line_number, length, AUTH_TOKEN_BYTES_MIN, LIMIT_TOKEN_BYTES);
+            break;
+        }
+        if (tokens->count == OPTION_LIST_MAX) {
+            st = error_set(err, ST_OUT_OF_RANGE, "%s: more than %d tokens", path, OPTION_LIST_MAX);
+            break;
+        }
+        tokens->items[tokens->count++] = mem_strdup(line);
+    }
+    mem_free(text);
+    return st;
+}
+
+static status check_tokens(const option_list *tokens, const char *what, error *err)
+{
+    for (size_t i = 0; i < tokens->count; i++) {
+        size_t length = strlen(tokens->items[i]);
+        if (length < AUTH_TOKEN_BYTES_MIN || length > LIMIT_TOKEN_BYTES)
+            return error_set(err, ST_INVALID_ARGUMENT,
+                             "%s number %zu has %zu bytes; it must have %d to %u", what, i + 1,
+                             length, AUTH_TOKEN_BYTES_MIN, LIMIT_TOKEN_BYTES);
+    }
+    return ST_OK;
+}
+
+status auth_check(const auth *a, error *err)
+{
+    status st = check_tokens(&a->api_tokens, "--api-token", err);
+    if (st == ST_OK) st = check_tokens(&a->join_tokens, "--join-token", err);
+    return st;
+}
+
+static bool is_local(const char *url)
+{
+    if (strncmp(url, "ipc://", 6) == 0) return true;
+    const char *host = strstr(url, "://");
+    if (host == NULL) return false;
+    host += 3;
+    return strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0 ||
+           strncmp(host, "localhost:", 10) == 0;
+}
+
+status auth_check_listener(const auth *a, const char *url, role what, error *err)
+{
+    const option_list *tokens = what == ROLE_WORKER ? &a->join_tokens : &a->api_tokens;
+    if (tokens->count > 0 || is_local(url)) return ST_OK;
+    return error_set(err, ST_FAILED_PRECONDITION,
+                     "%s can be reached from other machines, so it needs %s (or its -file form)",
+                     url, what == ROLE_WORKER ? "--join-token" : "--api-token");
+}
+
+/* Time depends on the length of `given` alone. */
+static bool equal_in_constant_time(const char *secret, text_view given)
+{
+    size_t secret_size = strlen(secret);
+    unsigned char difference = secret_size != given.size;
+    for (size_t i = 0; i < given.size; i++) {
+        unsigned char s = (unsigned char)secret[i < secret_size ? i : 0];
+        difference |= (unsigned char)(s ^ (unsigned char)given.data[i]);
+    }
+    return difference == 0;
+}
+
+status auth_check_hello(const auth *a, const msg_hello *hello, uint32_t *tenant, error *err)
+{
+    bool is_worker = hello->role == ROLE_WORKER;
+    const option_list *tokens = is_worker ? &a->join_tokens : &a->api_tokens;
+    *tenant = 0;
+    if (tokens->count == 0) return ST_OK;
+    size_t found = tokens->count;
+    for (size_t i = 0; i < tokens->count; i++)
+        if (equal_in_constant_time(tokens->items[i], hello->token)) found = i;
+    if (found == tokens->count)
+        return error_set(err, ST_UNAUTHENTICATED, "%s: %s",
+                         hello->token.size == 0 ? "a token is required" : "the token is not valid",
+                         is_worker ? "start the worker with --join-token"
+                                   : "set GAGGLE_API_TOKEN or --api-token");
+    *tenant = (uint32_t)found;
+    return ST_OK;
+}

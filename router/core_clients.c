@@ -1,0 +1,329 @@
+/* What clients say, and what it means. */
+#include <stdio.h>
+
+#include "common/check.h"
+#include "common/log.h"
+#include "router/core_internal.h"
+
+static void list_models(const core *c, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < c->workers.count; i++) {
+        const worker *w = c->workers.all[i];
+        for (size_t m = 0; m < w->model_count; m++) {
+            bool listed = false;
+            for (size_t j = 0; j < i && !listed; j++)
+                listed = worker_find_model(c->workers.all[j], text_of(w->models[m].name)) != NULL;
+            if (listed || used >= size) continue;
+            int wrote =
+                snprintf(out + used, size - used, "%s%s", used > 0 ? ", " : "", w->models[m].name);
+            if (wrote > 0) used += (size_t)wrote;
+        }
+    }
+}
+
+static status check_model(const core *c, text_view model, error *err)
+{
+    worker *w;
+    if (placement_choose(&c->workers, model, &w) != PLACEMENT_NO_MODEL) return ST_OK;
+    if (c->workers.count == 0) {
+        error_set(err, ST_UNAVAILABLE, "no worker is connected yet");
+        err->retry_after_ms = 1000;
+        return err->code;
+    }
+    char known[ERROR_TEXT_SIZE - 160];
+    list_models(c, known, sizeof known);
+    if (model.size == 0)
+        return error_set(err, ST_INVALID_ARGUMENT, "model is empty; choose one of: %s", known);
+    return error_set(err, ST_NOT_FOUND, "model '%.*s' is not served here; models: %s",
+                     model.size > 100 ? 100 : (int)model.size, model.data, known);
+}
+
+static status check_submit(core *c, const core_link *l, const msg_submit *submit, error *err)
+{
+    if (c->draining) {
+        error_set(err, ST_UNAVAILABLE, "the router is shutting down");
+        err->retry_after_ms = 1000;
+        return err->code;
+    }
+    if (l->streams >= LIMIT_STREAMS_PER_LINK)
+        return error_set(err, ST_RESOURCE_EXHAUSTED,
+                         "%u streams are open on this link, the limit is %u", l->streams,
+                         LIMIT_STREAMS_PER_LINK);
+    if (submit->window != 0 &&
+        (submit->window < LIMIT_WINDOW_TOKENS_MIN || submit->window > LIMIT_WINDOW_TOKENS_MAX))
+        return error_set(err, ST_OUT_OF_RANGE, "window is %u; it must be %u to %u", submit->window,
+                         LIMIT_WINDOW_TOKENS_MIN, LIMIT_WINDOW_TOKENS_MAX);
+    status st = check_model(c, submit->model, err);
+    if (st != ST_OK) return st;
+    size_t bytes = submit->text.size + 4 * (submit->id_count + submit->prior_count);
+    for (size_t i = 0; i < submit->message_count; i++)
+        bytes += submit->messages[i].content.size;
+    return admission_check(&c->queue, bytes, err);
+}
+
+/* splitmix64 (Steele, Lea, Flood 2014): seeds for requests that bring none. */
+static uint64_t next_seed(core *c)
+{
+    uint64_t z = (c->seed_state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static void send_accepted(core *c, const request *r, bool resumed)
+{
+    envelope e = {.kind = ENVELOPE_ACCEPTED};
+    e.accepted = (msg_accepted){.stream = r->client_stream, .resumed = resumed};
+    core_send(c, r->client, &e);
+}
+
+/* Give a known request to a client: after a reconnect, or by a repeated Submit. */
+static void reattach(core *c, core_link *l, request *r, uint32_t stream, uint32_t next_wanted)
+{
+    if (next_wanted < r->acked) {
+        core_refuse(c, l, stream, ST_OUT_OF_RANGE,
+                    "tokens from there were acknowledged and are gone");
+        return;
+    }
+    if (r->client != l || r->client_stream != stream) {
+        core_detach_client(c, r);
+        request_table_attach(c->requests, r, l, stream);
+        l->streams++;
+    }
+    r->since_ms = c->now_ms;
+    send_accepted(c, r, true);
+    if (r->failure != NULL) {
+        core_send_error(c, l, stream, r->failure);
+        core_done(c, r);
+        return;
+    }
+    if (r->state == REQUEST_QUEUED) return;
+    r->next = next_wanted;
+    r->acked = next_wanted;
+    if (r->state == REQUEST_FINISHED) {
+        request_set_state(r, REQUEST_RUNNING, c->now_ms);
+        r->worker->streams++;
+    }
+    if (request_worker_is_up(r)) core_send_resume(c, r);
+}
+
+static bool may_claim(const core_link *l, const request *r)
+{
+    return r->tenant == TENANT_UNKNOWN || r->tenant == l->tenant;
+}
+
+static void on_submit(core *c, core_link *l, const msg_submit *submit)
+{
+    request *known = request_table_find_stream(c->requests, l, submit->stream);
+    if (known != NULL && !id128_equal(&known->id, &submit->request_id)) {
+        core_refuse(c, l, submit->stream, ST_ALREADY_EXISTS, "stream is in use by another request");
+        return;
+    }
+    known = request_table_find(c->requests, &submit->request_id);
+    if (known != NULL) {
+        if (!may_claim(l, known))
+            core_refuse(c, l, submit->stream, ST_PERMISSION_DENIED, "request_id is in use");
+        else
+            reattach(c, l, known, submit->stream, (uint32_t)submit->prior_count);
+        return;
+    }
+
+    error why = {0};
+    if (check_submit(c, l, submit, &why) != ST_OK) {
+        char hex[33];
+        log_info("request=%s refused code=%s reason=\"%s\"", id128_hex(&submit->request_id, hex),
+                 status_name(why.code), why.text);
+        core_send_error(c, l, submit->stream, &why);
+        return;
+    }
+    request *r = request_table_add(c->requests, &submit->request_id);
+    if (r == NULL) {
+        error_set(&why, ST_RESOURCE_EXHAUSTED, "%u requests are open, the limit is %u",
+                  LIMIT_REQUESTS, LIMIT_REQUESTS);
+        why.retry_after_ms = 1000;
+        core_send_error(c, l, submit->stream, &why);
+        return;
+    }
+    msg_submit seeded = *submit;
+    if (!seeded.sampling.has_seed) {
+        seeded.sampling.has_seed = true;
+        seeded.sampling.seed = next_seed(c);
+    }
+    if (core_keep_submit(c, r, &seeded, &why) != ST_OK) {
+        request_table_remove(c->requests, r);
+        core_send_error(c, l, submit->stream, &why);
+        return;
+    }
+    r->state = REQUEST_QUEUED;
+    r->since_ms = c->now_ms;
+    r->tenant = l->tenant;
+    r->priority = submit->priority;
+    r->next = r->acked = r->first = (uint32_t)submit->prior_count;
+    if (submit->deadline_ms != 0) r->deadline_ms = c->now_ms + submit->deadline_ms;
+    request_table_attach(c->requests, r, l, submit->stream);
+    l->streams++;
+    c->requests_total++;
+    admission_push(&c->queue, r, false);
+    send_accepted(c, r, false);
+    core_dispatch(c);
+}
+
+/* Until a restarted router has heard from its workers it does not know what it does not know. */
+static bool may_become_known(const core *c)
+{
+    if (c->now_ms - c->started_ms < 5 * LIMIT_RESUME_UNKNOWN_MS) return true;
+    for (size_t i = 0; i < c->workers.count; i++)
+        if (c->workers.all[i]->link == NULL) return true;
+    return false;
+}
+
+static void resume_one(core *c, core_link *l, const id128 *id, uint32_t stream,
+                       uint32_t next_wanted)
+{
+    request *taken = request_table_find_stream(c->requests, l, stream);
+    if (taken != NULL && !id128_equal(&taken->id, id)) {
+        core_refuse(c, l, stream, ST_ALREADY_EXISTS, "stream is in use by another request");
+        return;
+    }
+    request *r = request_table_find(c->requests, id);
+    if (r != NULL && may_claim(l, r)) {
+        if (r->tenant == TENANT_UNKNOWN) r->tenant = l->tenant;
+        reattach(c, l, r, stream, next_wanted);
+        return;
+    }
+    if (r == NULL && may_become_known(c) &&
+        c->pending_resumes.size < LIMIT_REQUESTS * sizeof(pending_resume)) {
+        pending_resume p = {l, *id, stream, next_wanted, c->now_ms};
+        buffer_append(&c->pending_resumes, &p, sizeof p);
+        return;
+    }
+    core_refuse(c, l, stream, ST_NOT_FOUND, "request_id is not known here");
+}
+
+void core_answer_pending_resumes(core *c)
+{
+    size_t count = c->pending_resumes.size / sizeof(pending_resume);
+    if (count == 0) return;
+    /* resume_one() may queue again: walk a copy. */
+    pending_resume *pending = mem_copy(c->pending_resumes.data, c->pending_resumes.size);
+    buffer_clear(&c->pending_resumes);
+    for (size_t i = 0; i < count; i++) {
+        pending_resume *p = &pending[i];
+        bool known = request_table_find(c->requests, &p->request_id) != NULL;
+        if (known)
+            resume_one(c, p->client, &p->request_id, p->stream, p->next_wanted);
+        else if (c->now_ms - p->since_ms >= LIMIT_RESUME_UNKNOWN_MS)
+            core_refuse(c, p->client, p->stream, ST_NOT_FOUND, "request_id is not known here");
+        else
+            buffer_append(&c->pending_resumes, p, sizeof *p);
+    }
+    mem_free(pending);
+}
+
+void core_forget_pending_resumes(core *c, const core_link *l)
+{
+    pending_resume *all = (pending_resume *)(void *)c->pending_resumes.data;
+    size_t count = c->pending_resumes.size / sizeof *all;
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (all[i].client != l) all[kept++] = all[i];
+    c->pending_resumes.size = kept * sizeof *all;
+}
+
+static void on_ack(core *c, core_link *l, const msg_ack *ack)
+{
+    for (size_t i = 0; i < ack->count; i++) {
+        request *r = request_table_find_stream(c->requests, l, ack->stream[i]);
+        uint32_t next_wanted = ack->next_wanted[i];
+        if (r == NULL || next_wanted > r->next) continue; /* over, or nonsense */
+        if (next_wanted > r->acked) {
+            r->acked = next_wanted;
+            r->since_ms = c->now_ms;
+        } else if (r->state != REQUEST_FINISHED) {
+            continue;
+        }
+        core_forward_ack(c, r);
+        if (r->state == REQUEST_FINISHED && next_wanted == r->total) core_done(c, r);
+    }
+}
+
+static void on_cancel(core *c, core_link *l, const msg_cancel *message)
+{
+    for (size_t i = 0; i < message->count; i++) {
+        request *r = request_table_find_stream(c->requests, l, message->stream[i]);
+        if (r != NULL) core_cancel(c, r, FINISH_CANCELLED, ST_CANCELLED, "cancelled by the client");
+    }
+}
+
+static void on_query(core *c, const core_link *l, const msg_query *query)
+{
+    size_t count = c->workers.count;
+    arena_reset(&c->scratch);
+    msg_worker_report *workers = arena_alloc(&c->scratch, count * sizeof *workers);
+    for (size_t i = 0; i < count; i++) {
+        const worker *w = c->workers.all[i];
+        msg_model *models = arena_alloc(&c->scratch, w->model_count * sizeof *models);
+        for (size_t m = 0; m < w->model_count; m++)
+            models[m] = (msg_model){.name = text_of(w->models[m].name),
+                                    .revision = text_of(w->models[m].revision),
+                                    .context_max = w->models[m].context_max};
+        workers[i] = (msg_worker_report){
+            .worker_id = text_of(w->id),
+            .device = text_of(w->device),
+            .models = models,
+            .model_count = w->model_count,
+            .slots = w->slots,
+            .kv_blocks = w->kv_blocks,
+            .load = w->load,
+            .connected = w->link != NULL,
+            .draining = w->draining,
+            .streams = w->streams,
+            .outstanding_tokens = w->outstanding_tokens,
+        };
+    }
+    uint32_t running = 0;
+    for (size_t i = 0; i < request_table_count(c->requests); i++)
+        running += request_holds_slot(request_table_at(c->requests, i));
+    envelope e = {.kind = ENVELOPE_REPORT};
+    e.report = (msg_report){
+        .id = query->id,
+        .build = text_of(GAGGLE_VERSION),
+        .uptime_ms = c->now_ms - c->started_ms,
+        .workers = workers,
+        .worker_count = count,
+        .clients = c->client_count,
+        .queued = c->queue.count,
+        .running = running,
+        .requests_total = c->requests_total,
+        .tokens_total = c->tokens_total,
+        .draining = c->draining,
+    };
+    core_send(c, l, &e);
+}
+
+void core_client_envelope(core *c, core_link *l, const envelope *e)
+{
+    switch (e->kind) {
+    case ENVELOPE_SUBMIT:
+        on_submit(c, l, &e->submit);
+        break;
+    case ENVELOPE_RESUME:
+        for (size_t i = 0; i < e->resume.count; i++)
+            resume_one(c, l, &e->resume.request_id[i], e->resume.stream[i],
+                       e->resume.next_wanted[i]);
+        break;
+    case ENVELOPE_ACK:
+        on_ack(c, l, &e->ack);
+        break;
+    case ENVELOPE_CANCEL:
+        on_cancel(c, l, &e->cancel);
+        break;
+    case ENVELOPE_QUERY:
+        on_query(c, l, &e->query);
+        break;
+    default:
+        core_reject_link(c, l, "a client may send Submit, Resume, Ack, Cancel and Query");
+    }
+}

@@ -1,0 +1,96 @@
+/* core_internal: what the three files of the router's core share. core.c owns the objects and ends
+ * requests; core_clients.c hears clients; core_workers.c hears workers. */
+#ifndef GAGGLE_ROUTER_CORE_INTERNAL_H
+#define GAGGLE_ROUTER_CORE_INTERNAL_H
+
+#include "proto/token_columns.h"
+#include "router/admission.h"
+#include "router/core.h"
+#include "router/placement.h"
+#include "router/request_table.h"
+#include "router/worker_table.h"
+
+struct core_link {
+    void *handle;
+    role role;
+    uint32_t tenant;
+    id128 instance;
+    char *name;
+    worker *worker;        /* a worker's link, once it registered */
+    uint32_t streams;      /* a client's open requests */
+    token_columns columns; /* towards a client, until its link is idle */
+    core_link *previous, *next;
+    core_link *next_dirty; /* in the list of links with something to flush */
+    bool dirty;
+};
+
+/* A Resume for a request nobody knows yet: after a router restart its worker may be seconds away.
+ */
+typedef struct pending_resume {
+    core_link *client;
+    id128 request_id;
+    uint32_t stream, next_wanted;
+    uint64_t since_ms;
+} pending_resume;
+
+struct core {
+    core_options options;
+    core_io io;
+    request_table *requests;
+    worker_table workers;
+    admission queue;
+    core_link *links;
+    core_link *dirty;
+    uint32_t client_count;
+    buffer pending_resumes; /* of pending_resume */
+    arena scratch;          /* for re-decoding a kept Submit */
+    buffer encoded;
+    uint64_t started_ms, now_ms;
+    uint64_t requests_total, tokens_total;
+    uint64_t seed_state;
+    bool draining;
+};
+
+/* Actions. */
+void core_send(core *c, const core_link *l, const envelope *e);
+void core_send_error(core *c, const core_link *l, uint32_t stream, const error *why);
+void core_send_resume(core *c, request *r); /* to its worker: again from r->next */
+/* To its worker: end it and say so in a Finish, or drop it without a word. */
+void core_send_cancel(core *c, const request *r, finish_reason finish);
+void core_send_forget(core *c, const request *r);
+void core_forward_ack(core *c, request *r); /* r->acked, when its worker is up and idle */
+void core_refuse(core *c, const core_link *l, uint32_t stream, status code, const char *text);
+/* A peer broke the rules of the conversation: it is told, and let go. */
+void core_reject_link(core *c, const core_link *l, const char *what);
+void core_mark_dirty(core *c, core_link *l); /* it has something for core_flush() */
+void core_flush_client(core *c, core_link *l);
+
+/* Requests. */
+bool request_worker_is_up(const request *r);
+bool request_holds_slot(const request *r); /* counts against its worker's slots */
+void request_uncharge(request *r, uint32_t tokens);
+void request_leave_worker(request *r); /* nothing the worker says about it is heard any more */
+/* ST_OUT_OF_RANGE: it would not fit a message any more when sent on; nothing is kept. */
+MUST_USE status core_keep_submit(core *c, request *r, const msg_submit *submit, error *err);
+void core_forget_submit(request *r);
+void core_detach_client(core *c, request *r);
+void core_done(core *c, request *r);
+/* The router itself ends it. A client that is away finds the error when it comes back. */
+void core_end(core *c, request *r, status code, uint32_t retry_after_ms, const char *text);
+/* End it by its worker, whose Finish follows; without one, at once with this code and sentence. */
+void core_cancel(core *c, request *r, finish_reason finish, status code, const char *sentence);
+/* Place what waits, as far as there is room. */
+void core_dispatch(core *c);
+
+/* Clients: core_clients.c. */
+void core_client_envelope(core *c, core_link *l, const envelope *e);
+void core_answer_pending_resumes(core *c);
+void core_forget_pending_resumes(core *c, const core_link *l);
+
+/* Workers: core_workers.c. */
+void core_worker_envelope(core *c, core_link *l, const envelope *e);
+void core_worker_link_lost(core *c, worker *w);
+void core_lose_worker(core *c,
+                      request *r); /* its worker is gone for good, or came back without it */
+
+#endif

@@ -1,0 +1,239 @@
+/* What workers say, and what it means. */
+#include <stdio.h>
+
+#include "common/check.h"
+#include "common/log.h"
+#include "router/core_internal.h"
+
+/* Its worker is gone for good, or came back without it. Nothing was relayed: it runs elsewhere and
+ * nobody notices. Otherwise the client is told. */
+void core_lose_worker(core *c, request *r)
+{
+    char worker_id[64];
+    snprintf(worker_id, sizeof worker_id, "%s", r->worker->id);
+    if (r->state == REQUEST_FINISHED) {
+        /* Finish was relayed; what the client may still ask for is gone with the worker. */
+        core_done(c, r);
+        return;
+    }
+    if (r->state == REQUEST_RUNNING && r->submit != NULL && r->next == r->first &&
+        r->acked == r->first) {
+        request_leave_worker(r);
+        request_set_state(r, REQUEST_QUEUED, c->now_ms);
+        admission_push(&c->queue, r, true);
+        return;
+    }
+    if (r->state == REQUEST_ENDING) {
+        core_end(c, r, ST_CANCELLED, 0, "cancelled");
+        return;
+    }
+    char text[ERROR_TEXT_SIZE];
+    snprintf(text, sizeof text, "worker %s was lost after %u tokens", worker_id, r->next);
+    core_end(c, r, ST_UNAVAILABLE, 1000, text);
+}
+
+void core_worker_link_lost(core *c, worker *w)
+{
+    w->link = NULL;
+    w->gone_ms = c->now_ms;
+    buffer_clear(&w->ack_stream);
+    buffer_clear(&w->ack_next);
+    log_warn("worker=%s disconnected streams=%u grace_ms=%u", w->id, w->streams,
+             c->options.worker_grace_ms);
+    /* Stream numbers were the link's. */
+    for (size_t i = 0; i < request_table_count(c->requests); i++) {
+        request *r = request_table_at(c->requests, i);
+        if (r->worker != w || r->worker_stream == 0) continue;
+        worker_close_stream(w, r->worker_stream);
+        r->worker_stream = 0;
+    }
+}
+
+typedef struct adoption {
+    id128 *request_id, *drop;
+    uint32_t *stream, *next_wanted;
+    size_t count, drop_count;
+} adoption;
+
+/* One stream that a worker still holds: ours, an orphan of a former router's, or of no use. */
+static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
+{
+    request *r = request_table_find(c->requests, &live->request_id);
+    if (r != NULL && r->worker != w) { /* it went on elsewhere meanwhile */
+        a->drop[a->drop_count++] = live->request_id;
+        return;
+    }
+    if (r == NULL) {
+        r = request_table_add(c->requests, &live->request_id);
+        if (r == NULL) {
+            a->drop[a->drop_count++] = live->request_id;
+            return;
+        }
+        r->state = REQUEST_RUNNING;
+        r->worker = w;
+        r->tenant = TENANT_UNKNOWN;
+        r->next = r->acked = r->first = live->base;
+        r->since_ms = r->client_gone_ms = c->now_ms;
+        w->streams++;
+    }
+    uint32_t stream = worker_open_stream(w, r);
+    if (stream == 0) {
+        a->drop[a->drop_count++] = live->request_id;
+        core_lose_worker(c, r);
+        return;
+    }
+    r->worker_stream = stream;
+    r->rewinding = true;
+    a->request_id[a->count] = r->id;
+    a->stream[a->count] = stream;
+    a->next_wanted[a->count] = r->client != NULL ? r->next : NEXT_WANTED_HOLD;
+    a->count++;
+}
+
+static void on_register(core *c, core_link *l, const msg_register *said)
+{
+    if (l->worker != NULL) {
+        core_reject_link(c, l, "Register may come once a connection");
+        return;
+    }
+    worker *w = worker_table_find(&c->workers, said->worker_id);
+    bool known = w != NULL;
+    if (known && w->link != NULL) {
+        log_warn("worker=%s registered again while connected; the older link is closed", w->id);
+        core_link *old = w->link;
+        core_worker_link_lost(c, w);
+        old->worker = NULL;
+        c->io.close(c->io.ctx, old->handle, "replaced by a newer connection of this worker");
+    }
+    bool restarted = known && !id128_equal(&w->instance, &l->instance);
+    w = worker_table_register(&c->workers, said);
+    if (w == NULL) {
+        core_reject_link(c, l, "too many workers");
+        return;
+    }
+    w->instance = l->instance;
+    w->link = l;
+    l->worker = w;
+
+    arena_reset(&c->scratch);
+    adoption a = {
+        .request_id = arena_alloc(&c->scratch, said->live_count * sizeof(id128)),
+        .drop = arena_alloc(&c->scratch, said->live_count * sizeof(id128)),
+        .stream = arena_alloc(&c->scratch, said->live_count * sizeof(uint32_t)),
+        .next_wanted = arena_alloc(&c->scratch, said->live_count * sizeof(uint32_t)),
+    };
+    for (size_t i = 0; i < said->live_count; i++)
+        adopt_one(c, w, &said->live[i], &a);
+    envelope e = {.kind = ENVELOPE_ADOPT};
+    e.adopt = (msg_adopt){.request_id = a.request_id,
+                          .stream = a.stream,
+                          .next_wanted = a.next_wanted,
+                          .count = a.count,
+                          .drop = a.drop,
+                          .drop_count = a.drop_count};
+    core_send(c, l, &e);
+    log_info("worker=%s registered device=\"%s\" model=%s slots=%u kv_blocks=%u live=%zu%s", w->id,
+             w->device, w->models[0].name, w->slots, w->kv_blocks, said->live_count,
+             restarted ? " restarted=yes" : "");
+
+    /* What we placed here and it does not hold: the Submit was lost with the link, or the worker
+     * was restarted. */
+    for (size_t i = request_table_count(c->requests); i-- > 0;) {
+        request *r = request_table_at(c->requests, i);
+        if (r->worker == w && r->worker_stream == 0) core_lose_worker(c, r);
+    }
+    /* What the lost link may have taken with it. */
+    for (size_t i = 0; i < request_table_count(c->requests); i++) {
+        request *r = request_table_at(c->requests, i);
+        if (r->worker != w) continue;
+        if (r->state == REQUEST_ENDING) core_send_cancel(c, r, FINISH_CANCELLED);
+        core_forward_ack(c, r);
+    }
+    core_answer_pending_resumes(c);
+    core_dispatch(c);
+}
+
+static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, token_cursor *at)
+{
+    uint32_t first = t->first_index[group];
+    uint32_t count = t->count[group];
+    uint64_t end = (uint64_t)first + count;
+    if (r == NULL || r->client == NULL || first > r->next || end <= r->next) {
+        token_columns_add_group(NULL, t, group, count, 0, at);
+        if (r != NULL && r->client != NULL && first > r->next && !r->rewinding) {
+            log_warn("gap in a worker's stream worker=%s expected=%u found=%u; asking again",
+                     r->worker->id, r->next, first);
+            core_send_resume(c, r);
+        }
+        return;
+    }
+    uint32_t skip = r->next - first;
+    r->rewinding = false;
+    const uint32_t fresh = count - skip;
+    token_columns_add_group(&r->client->columns, t, group, skip, r->client_stream, at);
+    core_mark_dirty(c, r->client);
+    r->next += fresh;
+    request_uncharge(r, fresh);
+    c->tokens_total += fresh;
+    if (r->submit != NULL) core_forget_submit(r);
+}
+
+static void on_tokens(core *c, core_link *l, const msg_tokens *t)
+{
+    token_cursor at = {0};
+    for (size_t g = 0; g < t->groups; g++)
+        relay_group(c, worker_find_stream(l->worker, t->stream[g]), t, g, &at);
+}
+
+static void on_finish(core *c, core_link *l, const msg_finish *finish)
+{
+    request *r = worker_find_stream(l->worker, finish->stream);
+    if (r == NULL || r->client == NULL || r->state == REQUEST_FINISHED) return;
+    if (finish->total != r->next) {
+        if (!r->rewinding) core_send_resume(c, r);
+        return;
+    }
+    core_flush_client(c, r->client); /* Finish must not overtake its tokens */
+    envelope e = {.kind = ENVELOPE_FINISH, .finish = *finish};
+    e.finish.stream = r->client_stream;
+    core_send(c, r->client, &e);
+    r->total = finish->total;
+    r->rewinding = false;
+    core_forget_submit(r);
+    request_uncharge(r, r->cost);
+    r->worker->streams--;
+    request_set_state(r, REQUEST_FINISHED, c->now_ms);
+    admission_note_finish(&c->queue, c->now_ms);
+    char hex[33];
+    log_info("request=%s finished reason=%s tokens=%u", id128_hex(&r->id, hex),
+             finish_reason_name(finish->reason), finish->total);
+    core_dispatch(c);
+}
+
+void core_worker_envelope(core *c, core_link *l, const envelope *e)
+{
+    if (l->worker == NULL && e->kind != ENVELOPE_REGISTER) {
+        core_reject_link(c, l, "a worker must send Register first");
+        return;
+    }
+    switch (e->kind) {
+    case ENVELOPE_REGISTER:
+        on_register(c, l, &e->reg);
+        break;
+    case ENVELOPE_TOKENS:
+        on_tokens(c, l, &e->tokens);
+        break;
+    case ENVELOPE_FINISH:
+        on_finish(c, l, &e->finish);
+        break;
+    case ENVELOPE_LOAD:
+        l->worker->load = e->load;
+        break;
+    case ENVELOPE_DRAIN:
+        l->worker->draining = true;
+        log_info("worker=%s draining streams=%u", l->worker->id, l->worker->streams);
+        break;
+    default:
+        core_reject_link(c, l, "a worker may send Register, Tokens, Finish, Load and Drain");
+    }
+}

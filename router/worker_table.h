@@ -1,0 +1,62 @@
+/* worker_table: what each worker last told us, and what we have placed on it.
+ *
+ * A worker is known by its worker_id from its Register on. When its link drops it stays for the
+ * worker grace (link NULL), so that a short cut loses nothing. Stream numbers on a worker's link
+ * are given out here: a slot in the low bits, the slot's generation above, so that a late message
+ * for an old stream never meets a new one. Loop thread. */
+#ifndef GAGGLE_ROUTER_WORKER_TABLE_H
+#define GAGGLE_ROUTER_WORKER_TABLE_H
+
+#include "router/request.h"
+
+typedef struct worker_model {
+    char *name, *revision;
+    uint32_t context_max;
+} worker_model;
+
+typedef struct worker {
+    char *id, *device;
+    id128 instance;
+    struct core_link *link; /* NULL: away since gone_ms */
+    uint64_t gone_ms;
+    worker_model *models;
+    size_t model_count;
+    uint32_t slots, kv_blocks;
+    msg_load load;
+    bool draining;
+    uint32_t streams;            /* requests placed here and not finished */
+    uint64_t outstanding_tokens; /* sum of their costs */
+
+    request **stream_slots; /* [LIMIT_STREAMS_PER_LINK], grown as needed */
+    uint32_t *generations;
+    uint32_t slot_count;
+    uint32_t *free_slots;
+    uint32_t free_count;
+
+    buffer ack_stream, ack_next; /* uint32_t columns that wait for the link to be idle */
+} worker;
+
+typedef struct worker_table {
+    worker **all;
+    size_t count, capacity;
+} worker_table; /* {0} is empty */
+
+worker *worker_table_find(const worker_table *t, text_view id);
+
+/* A worker says what it is: the first time, or again. Returns NULL when LIMIT_WORKERS are known. */
+worker *worker_table_register(worker_table *t, const msg_register *said);
+
+/* Forget it. Nothing is placed there any more. */
+void worker_table_remove(worker_table *t, worker *w);
+void worker_table_free(worker_table *t);
+
+/* Does it offer `model`? The empty name matches a worker's only model. */
+const worker_model *worker_find_model(const worker *w, text_view model);
+
+/* A number for the request on this worker's link; 0 when LIMIT_STREAMS_PER_LINK are in use. */
+uint32_t worker_open_stream(worker *w, request *r);
+/* The request behind a number the worker used, or NULL for one that is over. */
+request *worker_find_stream(const worker *w, uint32_t stream);
+void worker_close_stream(worker *w, uint32_t stream);
+
+#endif
