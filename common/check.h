@@ -10,6 +10,9 @@
         if (__builtin_expect(!(condition), 0)) check_failed(#condition, __FILE__, __LINE__);       \
     } while (0)
 
+/* A place that our own code never reaches; `why` is a literal. */
+#define UNREACHABLE(why) check_failed(why, __FILE__, __LINE__)
+
 /* Writes one line to stderr and aborts. */
 void check_failed(const char *condition, const char *file, int line)
     __attribute__((noreturn, cold));

@@ -32,6 +32,7 @@
 #define LIMIT_DEAD_MS_MAX             60000u
 #define LIMIT_HELLO_TIMEOUT_MS        10000u
 #define LIMIT_TX_STALL_MS             30000u
+#define LIMIT_LINGER_MS               500u /* for a last word (Error, Bye) to reach the peer */
 #define LIMIT_REDIAL_MS_FIRST         50u
 #define LIMIT_REDIAL_MS_MAX           2000u
 #define LIMIT_CLIENT_GRACE_MS_DEFAULT 30000u
@@ -40,6 +41,7 @@
 #define LIMIT_RESUME_UNKNOWN_MS       2000u
 #define LIMIT_ACK_INTERVAL_MS         100u
 #define LIMIT_LOAD_INTERVAL_MS        250u
+#define LIMIT_ORPHAN_MS               60000u /* a worker keeps streams so long without a router */
 
 /* -- one request ---------------------------------------------------------------- */
 
@@ -84,6 +86,8 @@
 
 #define LIMIT_CONFIG_FILE_BYTES        (1u * LIMIT_MIB)
 #define LIMIT_TOKENIZER_FILE_BYTES     (64u * LIMIT_MIB)
+#define LIMIT_PATTERN_BYTES             (16u * LIMIT_KIB) /* one regular expression of a tokenizer */
+#define LIMIT_TOKENIZER_STEPS           32u /* components of one kind in a tokenizer */
 #define LIMIT_SAFETENSORS_HEADER_BYTES (100u * 1000u * 1000u) /* the format's own limit */
 #define LIMIT_SAFETENSORS_TENSORS      100000u
 #define LIMIT_SAFETENSORS_SHARDS       1024u
@@ -95,7 +99,7 @@
 /* -- chat template --------------------------------------------------------------- */
 
 #define LIMIT_CHAT_TEMPLATE_STEPS        20000000u /* evaluations of one render */
-#define LIMIT_CHAT_TEMPLATE_DEPTH        400u      /* nested evaluations; below 1 MiB of C stack */
+#define LIMIT_CHAT_TEMPLATE_DEPTH        1000u     /* nested evaluations; about 1 MiB of C stack */
 #define LIMIT_CHAT_TEMPLATE_HEIGHT       200u      /* nested tags and expressions of the source */
 #define LIMIT_CHAT_TEMPLATE_MEMORY_BYTES (256u * LIMIT_MIB) /* of one parse or one render */
 #define LIMIT_CHAT_TEMPLATE_OUTPUT_BYTES (32u * LIMIT_MIB)

@@ -2,22 +2,31 @@
  *
  * One accepted or dialled stream is one peer; an ordinary nng PAIR0 socket of any language can be
  * that peer. Schemes: tcp, tls+tcp, ws, wss, ipc (also tcp4/tcp6 and the like as nng spells them).
- * This is the only file in gaggle that sees nng, and the only one where another thread (nng's task
- * threads) meets the loop: their callbacks push a node onto a lock-free list and call
- * uv_async_send(), nothing else. Everything below is for the loop thread alone.
+ * This module (link*.c) alone sees nng, and here alone another thread (nng's task threads) meets
+ * the loop: their callbacks push a node onto a lock-free list and call uv_async_send(), nothing
+ * else. Everything below is for the loop thread.
  *
  * A link's life:   CONNECTING -> UP -> CLOSING -> freed
  *   CONNECTING  dialled or accepted; SP hello travels (tcp, tls, ipc). No callback yet.
  *   UP          on_up was called; messages flow both ways.
  *   CLOSING     by link_close(), the peer, an error or a limit. on_down is called exactly once,
  *               from the loop and never from within link_send() or link_close(); afterwards the
- *               pointer is dead. A link that never came UP gets on_down without on_up.
+ *               pointer is dead. A dialled link that never came UP gets on_down without on_up; an
+ *               accepted one that never came UP was never shown to anyone and goes silently.
  *
  * Receiving: 64 KiB reads, all complete frames delivered, then the next read is posted; so one
  * link cannot hold the loop. A frame's announced length is checked against max_message_bytes
  * before anything grows, and memory grows with bytes that arrived.
  * Sending: frames are appended to a buffer; one send is in flight at a time and takes all of it.
  * on_idle says that nothing is in flight and nothing waits: build batches then, not before.
+ *
+ * Strangers: an accepted link is unproven until link_set_message_bytes() is called or, where
+ * first_message_bytes is not used, until it is UP. A hub takes at most LIMIT_UNAUTHENTICATED_LINKS
+ * unproven links and LIMIT_LINKS in all; more are closed at once. Accepted tls+tcp links begin
+ * their handshakes a few at a time (2 x cores), so that a storm of them cannot starve the others;
+ * on wss nng begins them itself. ws and wss show a message when all of it is there, not its bytes:
+ * on a slow link a large one is silence. nng waits for ever for a ws peer that connects and never
+ * finishes its HTTP request, so put ws:// and wss:// behind a proxy where strangers can reach them.
  * Facts and measurements behind all this: ARCHITECTURE.md, "The wire". */
 #ifndef GAGGLE_COMMON_LINK_H
 #define GAGGLE_COMMON_LINK_H
@@ -54,11 +63,15 @@ typedef struct link_handlers {
     /* Everything sent so far has been handed to the kernel. Called once after each time the link
      * runs empty, and once after on_up. */
     void (*on_idle)(void *ctx, link_peer *l);
+    /* Optional: the peer announced or sent a message beyond the limit, or broke the framing; `text`
+     * says how. What else it sends is discarded. The link closes after LIMIT_LINGER_MS at most;
+     * meanwhile what is sent from here is its last word. on_down follows. */
+    void (*on_refused)(void *ctx, link_peer *l, const char *text);
     /* Gone. `why` is ST_OK when link_close() was called here, ST_UNAVAILABLE when the peer or the
      * network went, ST_INVALID_ARGUMENT for garbage or a broken limit, ST_DEADLINE_EXCEEDED for a
      * stalled send, ST_UNAUTHENTICATED where TLS says so; `text` is for a log line. */
     void (*on_down)(void *ctx, link_peer *l, status why, const char *text);
-} link_handlers;
+} link_handlers; /* on_idle and on_refused may be NULL */
 
 typedef struct link_limits {
     uint32_t message_bytes;       /* largest frame, either direction; 0 = LIMIT_MESSAGE_BYTES */
@@ -70,12 +83,12 @@ typedef struct link_limits {
 /* `loop` must outlive the hub. */
 MUST_USE status link_hub_create(link_hub **out, uv_loop_t *loop, error *err);
 
-/* Close every listener and link (their on_down comes first), then call `on_closed`; the hub is
- * freed after it. The loop must keep running until then. */
+/* Close every listener and link (their on_down comes first; lingering ones go on lingering), then
+ * call `on_closed`; the hub is freed after it. The loop must keep running until then. */
 void link_hub_close(link_hub *hub, void (*on_closed)(void *ctx), void *ctx);
 
 /* Listen on `url`. `handlers`, the files named in `tls` and `url` are copied or read at once.
- * tls is NULL for plain schemes. An ipc:// socket file left by a dead process is replaced; one
+ * tls must be NULL for plain schemes. An ipc:// socket file left by a dead process is replaced; one
  * that a live process serves is refused. ST_INVALID_ARGUMENT: bad URL, unreadable PEM.
  * ST_ALREADY_EXISTS: the address is in use. */
 MUST_USE status link_listen(link_listener **out, link_hub *hub, const char *url,
@@ -88,8 +101,12 @@ uint16_t link_listener_port(const link_listener *listener);
 /* No new links; those that are UP stay. The pointer is dead after the call. */
 void link_listener_close(link_listener *listener);
 
-/* Start one connection attempt; the outcome is on_up or on_down, later. No retries: session.h
- * does those. ST_INVALID_ARGUMENT: bad URL or unreadable PEM, nothing started. */
+/* What link_dial() would refuse at once, without dialling. */
+MUST_USE status link_dial_check(const char *url, const link_tls *tls, error *err);
+
+/* Start one connection attempt; `tls` is ignored for plain schemes. The outcome is on_up or
+ * on_down, later. No retries: session.h does those. ST_INVALID_ARGUMENT: bad URL or unreadable PEM,
+ * nothing started. */
 MUST_USE status link_dial(link_peer **out, link_hub *hub, const char *url, const link_tls *tls,
                           const link_limits *limits, const link_handlers *handlers, void *ctx,
                           error *err);
@@ -105,10 +122,13 @@ uint64_t link_rx_total(const link_peer *l); /* bytes received since CONNECTING: 
 /* After authentication: allow frames up to `bytes`. */
 void link_set_message_bytes(link_peer *l, uint32_t bytes);
 
-/* Send what is appended (for at most `linger_ms`), then close. 0 closes at once. Idempotent. */
+/* Send what is appended and wait for the peer to close its end, for `linger_ms` at most, then
+ * close: closing first could cut off what is still on its way. 0 closes at once. No callback but
+ * on_down comes any more. Idempotent; a later call with 0 ends the lingering. */
 void link_close(link_peer *l, uint32_t linger_ms);
 
-/* How late nng's own threads run, measured every 250 ms, in ms: added to liveness deadlines. */
+/* How late nng's own threads run, in ms: the worst of the last second, measured every 250 ms.
+ * Liveness deadlines grow by it. */
 uint32_t link_hub_lag_ms(const link_hub *hub);
 
 #endif

@@ -133,7 +133,7 @@ static status set_value(const option_row *row, const char *source, const char *t
     case OPTION_LIST:
         return list_add(row, source, text, err);
     }
-    CHECK(!"option type");
+    UNREACHABLE("option type");
     return ST_INTERNAL;
 }
 

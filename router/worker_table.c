@@ -76,7 +76,7 @@ void worker_table_remove(worker_table *t, worker *w)
         worker_free(w);
         return;
     }
-    CHECK(!"worker is in the table");
+    UNREACHABLE("worker is in the table");
 }
 
 void worker_table_free(worker_table *t)

@@ -7,7 +7,8 @@
  * Engine thread only, one step at a time.
  *
  * Determinism: a CPU step gives each output row as a fixed-order function of that row's own
- * inputs, so a sequence's logits are bit-identical in any batch, chunked or whole, cached or not. */
+ * inputs, so a sequence's logits are bit-identical in any batch, chunked or whole, cached or not.
+ */
 #ifndef GAGGLE_WORKER_BACKEND_H
 #define GAGGLE_WORKER_BACKEND_H
 

@@ -3,7 +3,11 @@
  * Format: https://github.com/huggingface/safetensors (8-byte little-endian header length, JSON
  * header, data). Checked: header length and JSON, dtype, shape product without overflow, offsets
  * in bounds and equal to shape times dtype, no overlap, no hole, no duplicate name. The file is
- * mapped read-only and shared: workers of one machine share its pages. */
+ * mapped read-only and shared: workers of one machine share its pages. It must not shrink while it
+ * is mapped: the kernel answers a read beyond its end with SIGBUS, and we do not catch that.
+ * Replace checkpoints by renaming, not by writing into them.
+ *
+ * Immutable after open; any thread may read. */
 #ifndef GAGGLE_WORKER_MODEL_SAFETENSORS_H
 #define GAGGLE_WORKER_MODEL_SAFETENSORS_H
 
@@ -27,6 +31,7 @@ size_t dtype_size(dtype type); /* bytes; 0 for DTYPE_OTHER */
 typedef struct tensor {
     const char *name; /* owned by the file */
     dtype type;
+    const char *type_name; /* as the file spells it: "F8_E4M3"; static */
     uint32_t dim_count;
     uint64_t dims[TENSOR_DIMS_MAX];
     const void *data; /* in the mapping; aligned only as the file has it */
@@ -35,13 +40,19 @@ typedef struct tensor {
 
 typedef struct safetensors safetensors;
 
+/* ST_NOT_FOUND, ST_PERMISSION_DENIED, ST_UNAVAILABLE (I/O), ST_RESOURCE_EXHAUSTED (no memory or
+ * address space), ST_INVALID_ARGUMENT (not a safetensors file; the sentence says where and why). */
 MUST_USE status safetensors_open(safetensors **out, const char *path, error *err);
-/* Header check alone, for fuzzing and tests: `bytes` stand for the whole file and must outlive it. */
+/* Header check alone, for fuzzing and tests: `bytes` stand for the whole file and must outlive it.
+ */
 MUST_USE status safetensors_parse(safetensors **out, const uint8_t *bytes, size_t size, error *err);
 void safetensors_close(safetensors *file); /* NULL is fine */
 
 size_t safetensors_count(const safetensors *file);
-const tensor *safetensors_at(const safetensors *file, size_t index);
+const tensor *safetensors_at(const safetensors *file, size_t index);       /* in the data's order */
 const tensor *safetensors_find(const safetensors *file, const char *name); /* NULL = not there */
+
+/* The whole file, and where in it the tensors' data begins. */
+const uint8_t *safetensors_bytes(const safetensors *file, size_t *size, size_t *data_begin);
 
 #endif

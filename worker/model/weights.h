@@ -8,7 +8,9 @@
 #include "worker/model/config.h"
 #include "worker/model/safetensors.h"
 
-/* [rows, cols] row-major; a vector has rows == 1. data == NULL: the model has none. */
+/* [rows, cols] row-major; a vector has rows == 1. data == NULL: the model has none. Otherwise data
+ * is aligned to its dtype's size (4 or 2 bytes), and to no more: what lies misaligned in its file
+ * is copied at load. dtypes may differ from weight to weight. */
 typedef struct weight {
     const void *data;
     dtype type;
@@ -16,13 +18,13 @@ typedef struct weight {
 } weight;
 
 typedef struct layer_weights {
-    weight input_norm;     /* [1, hidden] */
-    weight q, k, v;        /* [heads * head_dim, hidden], [kv_heads * head_dim, hidden] twice */
+    weight input_norm; /* [1, hidden] */
+    weight q, k, v;    /* [heads * head_dim, hidden], [kv_heads * head_dim, hidden] twice */
     weight q_bias, k_bias, v_bias, o_bias;
-    weight o;              /* [hidden, heads * head_dim] */
-    weight mlp_norm;       /* [1, hidden] */
-    weight gate, up;       /* [intermediate, hidden] */
-    weight down;           /* [hidden, intermediate] */
+    weight o;        /* [hidden, heads * head_dim] */
+    weight mlp_norm; /* [1, hidden] */
+    weight gate, up; /* [intermediate, hidden] */
+    weight down;     /* [hidden, intermediate] */
     weight gate_bias, up_bias, down_bias;
 } layer_weights;
 
@@ -43,7 +45,9 @@ typedef enum load_format {
     LOAD_DUMMY,       /* random BF16 weights of DIR/config.json's shape; for benchmarks */
 } load_format;
 
-/* `progress` (may be NULL) is called with bytes done and in all while pages are read in. */
+/* `progress` (may be NULL) is called with bytes done and in all while pages are read in, by the
+ * calling thread. What model_config_load() and safetensors_open() return; ST_NOT_FOUND for a
+ * missing tensor; ST_RESOURCE_EXHAUSTED. On failure nothing stays open. */
 MUST_USE status model_load(model **out, const char *dir, load_format format,
                            void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                            error *err);

@@ -281,7 +281,7 @@ static void client_hear(node *n, const envelope *e)
         }
         break;
     default:
-        CHECK(!"clients hear nothing else");
+        UNREACHABLE("clients hear nothing else");
     }
 }
 
@@ -427,7 +427,7 @@ static void worker_hear(node *n, const envelope *e)
         }
         break;
     default:
-        CHECK(!"workers hear nothing else");
+        UNREACHABLE("workers hear nothing else");
     }
 }
 

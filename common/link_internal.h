@@ -1,0 +1,175 @@
+/* link_internal: what link.c (the hub), link_peer.c (one link) and link_endpoint.c (URLs, TLS,
+ * listening, dialling) know of each other. Nobody else includes this. Loop thread, except where
+ * link_op says otherwise. */
+#ifndef GAGGLE_COMMON_LINK_INTERNAL_H
+#define GAGGLE_COMMON_LINK_INTERNAL_H
+
+#include <nng/nng.h>
+#include <stdatomic.h>
+
+#include "common/limits.h"
+#include "common/link.h"
+#include "common/mem.h"
+
+/* One asynchronous operation of nng's. While it is in flight the aio, and the memory it names,
+ * belong to nng; its completion puts `next` onto the hub's list and nothing else. */
+typedef struct link_op {
+    struct link_op *next;
+    link_hub *hub;
+    void *owner;
+    nng_aio *aio;
+    void (*done)(struct link_op *op); /* on the loop, in_flight already false */
+    bool in_flight;
+} link_op;
+
+/* How messages are told apart in the stream. */
+typedef enum link_framing {
+    LINK_FRAMING_TCP, /* SP hello; 8-byte big-endian length */
+    LINK_FRAMING_IPC, /* SP hello; one byte 1, then the length */
+    LINK_FRAMING_WS,  /* no hello; one binary WebSocket message each, cut by nng */
+} link_framing;
+
+typedef struct link_scheme {
+    const char *name;
+    link_framing framing;
+    bool tls;
+} link_scheme;
+
+typedef enum link_state {
+    LINK_CONNECTING, /* dialling, TLS, SP hello */
+    LINK_UP,
+    LINK_LINGERING, /* sends what waits and discards what comes, until the peer closes */
+    LINK_CLOSING,   /* nng stream closed; on_down due or done; freed when both ops are back */
+} link_state;
+
+struct link_peer {
+    link_hub *hub;
+    link_peer *prev, *next;    /* hub->links */
+    link_peer *attention_next; /* hub->attention, while `attention` */
+    link_peer *tls_next;       /* hub->tls_waiting, while `tls_waiting` */
+    link_listener *listener;   /* of an accepted link that is CONNECTING; else NULL */
+    const link_scheme *scheme;
+    link_limits limits; /* zeros replaced by their defaults */
+    link_handlers handlers;
+    void *ctx;
+
+    nng_stream_dialer *dialer; /* until the dial is over */
+    nng_stream *stream;        /* NULL while dialling */
+    link_op rx;                /* the dial, then the one receive */
+    link_op tx;                /* the one send */
+
+    link_state state;
+    status why;
+    char why_text[192];
+    bool dialled;
+    bool was_up;
+    bool attention;
+    bool idle_due;  /* on_idle is owed as soon as nothing waits */
+    bool down_told; /* on_down was called, or is not owed */
+    bool unproven;  /* counted in hub->unproven */
+    bool tls_waiting, tls_slot;
+    bool hello_seen;
+    bool tx_failed; /* nothing can be sent any more; what has arrived is still read */
+
+    uint64_t connect_until_ms;
+    uint64_t close_until_ms; /* LINGERING or tx_failed */
+    uint64_t tls_slot_until_ms;
+    uint64_t tx_moved_ms; /* the send in flight last made progress */
+
+    uint8_t *rx_bytes;
+    size_t rx_size, rx_capacity;
+    uint64_t rx_total;
+    uint32_t rx_limit;
+
+    buffer tx_waiting; /* frames appended since the send in flight began */
+    buffer tx_sending;
+    size_t tx_sent; /* bytes of tx_sending that nng has taken */
+};
+
+struct link_listener {
+    link_hub *hub;
+    link_listener *prev, *next; /* hub->listeners */
+    const link_scheme *scheme;
+    nng_stream_listener *nng;
+    link_op accepts[LIMIT_ACCEPTS_POSTED];
+    size_t accepts_in_flight;
+    link_limits limits;
+    link_handlers handlers;
+    void *ctx;
+    uint16_t port;
+    bool closed;
+};
+
+struct link_hub {
+    uv_loop_t *loop;
+    uv_async_t async;
+    uv_prepare_t prepare;
+    uv_check_t check;
+    uv_timer_t tick;
+    unsigned handles_open;
+    _Atomic(link_op *) completed; /* the only thing here that nng's threads write */
+
+    link_peer *links;
+    link_listener *listeners;
+    size_t link_count;
+    size_t unproven; /* accepted links that have not shown who they are */
+    link_peer *attention_first, *attention_last;
+
+    link_peer *tls_first, *tls_last; /* accepted, waiting for a handshake slot */
+    unsigned tls_slots;              /* free ones */
+
+    link_op probe;
+    uint64_t probe_start_ns;
+    uint64_t probe_end_ns; /* written by nng's thread before the completion is pushed */
+    uint64_t probe_next_ms;
+    uint32_t lags_ms[4]; /* the last second's measurements */
+    unsigned lag_next;
+
+    bool closing;
+    void (*on_closed)(void *ctx);
+    void *on_closed_ctx;
+};
+
+/* -- link.c ----------------------------------------------------------------------- */
+
+/* ST_RESOURCE_EXHAUSTED when nng is out of memory; nothing to release then. */
+MUST_USE status link_op_init(link_op *op, link_hub *hub, void *owner, void (*done)(link_op *op));
+void link_op_fini(link_op *op); /* not in flight; fine for one that was never initialised */
+
+/* Ask that link_peer_service() be called before the loop polls again. */
+void link_hub_attend(link_hub *hub, link_peer *l);
+
+void link_hub_add(link_hub *hub, link_peer *l);
+void link_hub_remove(link_hub *hub, link_peer *l);
+
+/* Let an accepted TLS link begin its handshake now, or when a slot is free. */
+void link_hub_admit_tls(link_hub *hub, link_peer *l);
+void link_hub_release_tls(link_hub *hub, link_peer *l); /* no slot and not waiting: nothing */
+
+/* -- link_peer.c ------------------------------------------------------------------ */
+
+/* A link without a stream, CONNECTING. NULL when nng is out of memory. */
+link_peer *link_peer_create(link_hub *hub, const link_scheme *scheme, const link_limits *limits,
+                            const link_handlers *handlers, void *ctx);
+void link_peer_free(link_peer *l);
+
+/* The stream is there: begin to talk (ws is UP at once). */
+void link_peer_start(link_peer *l, nng_stream *stream);
+/* Send the SP hello and post the first receive: this starts a TLS handshake. */
+void link_peer_talk(link_peer *l);
+
+/* Begin CLOSING with this reason; nothing if it is CLOSING already. */
+void link_peer_fail(link_peer *l, status why, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+void link_peer_service(link_peer *l);               /* may free `l` */
+void link_peer_tick(link_peer *l, uint64_t now_ms); /* deadlines */
+
+/* -- link_endpoint.c -------------------------------------------------------------- */
+
+void link_listener_tick(link_listener *listener); /* post accepts that had failed */
+void link_dial_done(link_op *op);                 /* the `done` of a dialling link's rx */
+
+status link_status_of(int nng_error);
+
+#endif

@@ -1,0 +1,488 @@
+/* One link: bytes in and out of an nng stream, cut into messages.
+ *
+ * Two operations at most are with nng: `rx` (the dial, then one receive) and `tx` (one send; two
+ * would interleave on ws, and a send is never cancelled except to close, because nng's TLS could
+ * then attribute written bytes to the wrong buffer). nng's sends complete with partial counts.
+ *
+ * Closing: nng_stream_close() makes nng give back both operations; where it does not (a blocked ws
+ * send whose peer is gone), cancelling them does. Only then are they and the stream freed. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/check.h"
+#include "common/link_internal.h"
+#include "common/log.h"
+
+enum {
+    HELLO_SIZE = 8,
+    /* A buffer that one large message blew up is given back once it is empty. */
+    KEEP_BYTES = 256 * 1024,
+    /* Our send failed: how long what the peer sent before that may still take to be read. */
+    LAST_WORDS_MS = 250,
+};
+
+/* SP over a byte stream: both sides send this, 0x0010 being PAIR version 0. */
+static const uint8_t sp_hello[HELLO_SIZE] = {0, 'S', 'P', 0, 0, 0x10, 0, 0};
+
+static uint64_t get_be64(const uint8_t *bytes)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < 8; i++)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
+static void put_be64(uint8_t *bytes, uint64_t value)
+{
+    for (int i = 7; i >= 0; i--) {
+        bytes[i] = (uint8_t)value;
+        value >>= 8;
+    }
+}
+
+static size_t header_size(const link_peer *l)
+{
+    return l->scheme->framing == LINK_FRAMING_IPC ? 9 : 8;
+}
+
+/* -- closing ------------------------------------------------------------------------ */
+
+static void prove(link_peer *l)
+{
+    if (l->unproven) l->hub->unproven--;
+    l->unproven = false;
+}
+
+/* why and why_text are set. */
+static void begin_closing(link_peer *l)
+{
+    l->state = LINK_CLOSING;
+    l->listener = NULL;
+    prove(l);
+    link_hub_release_tls(l->hub, l);
+    if (l->dialer != NULL) nng_stream_dialer_close(l->dialer);
+    if (l->stream != NULL) nng_stream_close(l->stream);
+    nng_aio_cancel(l->rx.aio);
+    nng_aio_cancel(l->tx.aio);
+    link_hub_attend(l->hub, l);
+}
+
+static void set_why(link_peer *l, status why, const char *format, va_list args)
+{
+    l->why = why;
+    vsnprintf(l->why_text, sizeof l->why_text, format, args);
+}
+
+void link_peer_fail(link_peer *l, status why, const char *format, ...)
+{
+    if (l->state == LINK_CLOSING) return;
+    /* A lingering link has its reason already. */
+    if (l->state != LINK_LINGERING) {
+        va_list args;
+        va_start(args, format);
+        set_why(l, why, format, args);
+        va_end(args);
+    }
+    begin_closing(l);
+}
+
+static void linger(link_peer *l, uint32_t linger_ms)
+{
+    l->state = LINK_LINGERING;
+    l->close_until_ms = uv_now(l->hub->loop) + linger_ms;
+    link_hub_attend(l->hub, l);
+}
+
+/* The peer broke a rule: let the owner say why, then close. */
+static void __attribute__((format(printf, 2, 3))) refuse(link_peer *l, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    set_why(l, ST_INVALID_ARGUMENT, format, args);
+    va_end(args);
+    if (l->state == LINK_UP && l->handlers.on_refused != NULL) {
+        char text[sizeof l->why_text];
+        memcpy(text, l->why_text, sizeof text);
+        l->handlers.on_refused(l->ctx, l, text);
+        if (l->state != LINK_UP) return;
+        linger(l, LIMIT_LINGER_MS);
+        return;
+    }
+    begin_closing(l);
+}
+
+void link_close(link_peer *l, uint32_t linger_ms)
+{
+    if (l->state == LINK_CLOSING || (l->state == LINK_LINGERING && linger_ms > 0)) return;
+    if (l->state != LINK_LINGERING) {
+        l->why = ST_OK;
+        snprintf(l->why_text, sizeof l->why_text, "closed here");
+    }
+    if (l->state == LINK_UP && linger_ms > 0 && !l->tx_failed)
+        linger(l, linger_ms);
+    else
+        begin_closing(l);
+}
+
+/* -- sending ------------------------------------------------------------------------- */
+
+static void post_send(link_peer *l)
+{
+    nng_iov iov = {.iov_buf = l->tx_sending.data + l->tx_sent,
+                   .iov_len = l->tx_sending.size - l->tx_sent};
+    nng_aio_set_iov(l->tx.aio, 1, &iov);
+    l->tx.in_flight = true;
+    l->tx_moved_ms = uv_now(l->hub->loop);
+    nng_stream_send(l->stream, l->tx.aio);
+}
+
+/* ws: the next of the frames in tx_sending, as one nng message. */
+static void post_send_message(link_peer *l)
+{
+    const uint8_t *frame = l->tx_sending.data + l->tx_sent;
+    size_t size = (size_t)get_be64(frame);
+    nng_msg *message;
+    int rv = nng_msg_alloc(&message, size);
+    if (rv != 0) {
+        link_peer_fail(l, link_status_of(rv), "sending: %s", nng_strerror(rv));
+        return;
+    }
+    if (size > 0) memcpy(nng_msg_body(message), frame + 8, size);
+    nng_aio_set_msg(l->tx.aio, message);
+    l->tx.in_flight = true;
+    l->tx_moved_ms = uv_now(l->hub->loop);
+    nng_stream_send(l->stream, l->tx.aio);
+}
+
+static void send_more(link_peer *l)
+{
+    if (l->tx.in_flight || l->tx_failed || l->state == LINK_CLOSING) return;
+    if (l->tx_sent == l->tx_sending.size) {
+        buffer drained = l->tx_sending;
+        l->tx_sending = l->tx_waiting;
+        l->tx_sent = 0;
+        buffer_clear(&drained);
+        if (drained.capacity > KEEP_BYTES) buffer_free(&drained);
+        l->tx_waiting = drained;
+        if (l->tx_sending.size == 0) return;
+    }
+    if (l->scheme->framing == LINK_FRAMING_WS)
+        post_send_message(l);
+    else
+        post_send(l);
+}
+
+static void send_done(link_op *op)
+{
+    link_peer *l = op->owner;
+    int rv = nng_aio_result(op->aio);
+    size_t count = nng_aio_count(op->aio);
+    if (l->scheme->framing == LINK_FRAMING_WS) {
+        nng_msg *unsent = nng_aio_get_msg(op->aio);
+        if (unsent != NULL) nng_msg_free(unsent);
+        nng_aio_set_msg(op->aio, NULL);
+        if (rv == 0) count = 8 + (size_t)get_be64(l->tx_sending.data + l->tx_sent);
+    }
+    if (l->state == LINK_CLOSING) {
+        link_hub_attend(l->hub, l);
+        return;
+    }
+    if (rv != 0) {
+        /* The peer may have sent its reason before it closed: read on for a moment. */
+        l->tx_failed = true;
+        l->close_until_ms = uv_now(l->hub->loop) + LAST_WORDS_MS;
+        if (!l->rx.in_flight)
+            link_peer_fail(l, link_status_of(rv), "sending: %s", nng_strerror(rv));
+        return;
+    }
+    l->tx_sent += count;
+    CHECK(l->tx_sent <= l->tx_sending.size);
+    send_more(l);
+    if (!l->tx.in_flight) {
+        l->idle_due = true;
+        link_hub_attend(l->hub, l);
+    }
+}
+
+void link_send(link_peer *l, const uint8_t *bytes, size_t size)
+{
+    CHECK(size <= l->limits.message_bytes);
+    if (l->state != LINK_UP || l->tx_failed) return;
+    uint8_t header[9] = {1};
+    put_be64(header + 1, size);
+    size_t prefix = header_size(l);
+    buffer_reserve(&l->tx_waiting, prefix + size);
+    buffer_append(&l->tx_waiting, header + sizeof header - prefix, prefix);
+    buffer_append(&l->tx_waiting, bytes, size);
+    link_hub_attend(l->hub, l);
+}
+
+bool link_is_idle(const link_peer *l)
+{
+    return l->state == LINK_UP && !l->tx_failed && !l->tx.in_flight && link_tx_bytes(l) == 0;
+}
+
+size_t link_tx_bytes(const link_peer *l)
+{
+    return l->tx_waiting.size + l->tx_sending.size - l->tx_sent;
+}
+
+/* -- receiving -------------------------------------------------------------------------- */
+
+static void post_receive(link_peer *l)
+{
+    if (l->scheme->framing != LINK_FRAMING_WS) {
+        size_t space = l->rx_capacity - l->rx_size;
+        nng_iov iov = {.iov_buf = l->rx_bytes + l->rx_size,
+                       .iov_len = space < LIMIT_LINK_READ_BYTES ? space : LIMIT_LINK_READ_BYTES};
+        nng_aio_set_iov(l->rx.aio, 1, &iov);
+    }
+    l->rx.in_flight = true;
+    nng_stream_recv(l->stream, l->rx.aio);
+    /* nng's tls and ws streams notice the peer's end also while no receive is posted, and then never
+     * complete the next one. A dead stream has no peer any more, which can be asked for; if this
+     * receive found something all the same, the cancelling does nothing. */
+    nng_sockaddr peer;
+    if ((l->scheme->tls || l->scheme->framing == LINK_FRAMING_WS) &&
+        nng_stream_get_addr(l->stream, NNG_OPT_REMADDR, &peer) != 0)
+        nng_aio_cancel(l->rx.aio);
+}
+
+static void come_up(link_peer *l)
+{
+    l->state = LINK_UP;
+    l->was_up = true;
+    l->idle_due = true;
+    link_hub_release_tls(l->hub, l);
+    if (l->limits.first_message_bytes == l->limits.message_bytes) prove(l);
+    link_hub_attend(l->hub, l);
+    /* Last, and not a tail of anything: the callback may close this link. */
+    l->listener = NULL;
+    l->ctx = l->handlers.on_up(l->ctx, l);
+}
+
+/* The part of an SP hello that has arrived is right so far. Garbage is noticed at its first byte.
+ */
+static bool check_hello(link_peer *l)
+{
+    size_t size = l->rx_size < HELLO_SIZE ? l->rx_size : HELLO_SIZE;
+    if (memcmp(l->rx_bytes, sp_hello, size) == 0) return true;
+    if (size == HELLO_SIZE && memcmp(l->rx_bytes, sp_hello, 4) == 0)
+        refuse(l, "the peer speaks SP protocol 0x%02x%02x, not PAIR0 (0x0010)", l->rx_bytes[4],
+               l->rx_bytes[5]);
+    else
+        refuse(l, "the peer does not speak nng's SP protocol");
+    return false;
+}
+
+/* Deliver the message at `at` if all of it is there. Returns its size with the header, or 0. */
+static size_t deliver_one(link_peer *l, size_t at)
+{
+    size_t prefix = header_size(l);
+    size_t left = l->rx_size - at;
+    const uint8_t *frame = l->rx_bytes + at;
+    if (left > 0 && prefix == 9 && frame[0] != 1) {
+        refuse(l, "ipc message type is %u, not 1", frame[0]);
+        return 0;
+    }
+    if (left < prefix) return 0;
+    uint64_t size = get_be64(frame + prefix - 8);
+    if (size > l->rx_limit) {
+        refuse(l, "a message of %llu bytes is announced; the limit is %u", (unsigned long long)size,
+               l->rx_limit);
+        return 0;
+    }
+    if (left - prefix < size) return 0;
+    l->handlers.on_message(l->ctx, l, frame + prefix, (size_t)size);
+    return prefix + (size_t)size;
+}
+
+/* Replace the receive buffer. False, with the link failed, when memory is out. */
+static bool resize_rx(link_peer *l, size_t capacity)
+{
+    uint8_t *bytes = mem_try_alloc(1, capacity);
+    if (bytes == NULL) {
+        link_peer_fail(l, ST_RESOURCE_EXHAUSTED, "no memory for a receive buffer of %zu bytes",
+                       capacity);
+        return false;
+    }
+    memcpy(bytes, l->rx_bytes, l->rx_size);
+    mem_free(l->rx_bytes);
+    l->rx_bytes = bytes;
+    l->rx_capacity = capacity;
+    return true;
+}
+
+/* All complete messages, then make room for the next read. */
+static void parse(link_peer *l)
+{
+    size_t at = 0;
+    if (!l->hello_seen) {
+        if (!check_hello(l) || l->rx_size < HELLO_SIZE) return;
+        l->hello_seen = true;
+        at = HELLO_SIZE;
+        come_up(l);
+    }
+    while (l->state == LINK_UP) {
+        size_t used = deliver_one(l, at);
+        if (used == 0) break;
+        at += used;
+    }
+    if (l->state != LINK_UP) return;
+    if (at > 0) memmove(l->rx_bytes, l->rx_bytes + at, l->rx_size - at);
+    l->rx_size -= at;
+    if (l->rx_size > l->rx_capacity / 2)
+        resize_rx(l, 2 * l->rx_capacity);
+    else if (l->rx_capacity > KEEP_BYTES && l->rx_size <= LIMIT_LINK_READ_BYTES / 2)
+        resize_rx(l, LIMIT_LINK_READ_BYTES);
+}
+
+static void receive_message_done(link_peer *l)
+{
+    nng_msg *message = nng_aio_get_msg(l->rx.aio);
+    nng_aio_set_msg(l->rx.aio, NULL);
+    size_t size = nng_msg_len(message);
+    l->rx_total += size + 1; /* an empty message is life, too */
+    if (l->state == LINK_UP) {
+        if (size > l->rx_limit)
+            refuse(l, "a message has %zu bytes; the limit is %u", size, l->rx_limit);
+        else
+            l->handlers.on_message(l->ctx, l, nng_msg_body(message), size);
+    }
+    nng_msg_free(message);
+}
+
+static void receive_done(link_op *op)
+{
+    link_peer *l = op->owner;
+    int rv = nng_aio_result(op->aio);
+    if (rv != 0) {
+        link_peer_fail(l, link_status_of(rv), "%s%s",
+                       l->was_up ? "" : "connecting: ", nng_strerror(rv));
+    } else if (l->scheme->framing == LINK_FRAMING_WS) {
+        receive_message_done(l);
+    } else {
+        size_t count = nng_aio_count(op->aio);
+        l->rx_total += count;
+        l->rx_size += count;
+        if (l->state != LINK_LINGERING && l->state != LINK_CLOSING) parse(l);
+        if (l->state == LINK_LINGERING) l->rx_size = 0;
+    }
+    if (l->state == LINK_CLOSING)
+        link_hub_attend(l->hub, l);
+    else
+        post_receive(l);
+}
+
+uint64_t link_rx_total(const link_peer *l)
+{
+    return l->rx_total;
+}
+
+void link_set_message_bytes(link_peer *l, uint32_t bytes)
+{
+    CHECK(bytes <= l->limits.message_bytes);
+    l->rx_limit = bytes;
+    prove(l);
+}
+
+/* -- life --------------------------------------------------------------------------------- */
+
+link_peer *link_peer_create(link_hub *hub, const link_scheme *scheme, const link_limits *limits,
+                            const link_handlers *handlers, void *ctx)
+{
+    link_peer *l = mem_calloc(1, sizeof *l);
+    l->hub = hub;
+    l->scheme = scheme;
+    l->limits = *limits;
+    l->handlers = *handlers;
+    l->ctx = ctx;
+    l->rx_limit = limits->first_message_bytes;
+    l->connect_until_ms = uv_now(hub->loop) + limits->connect_ms;
+    if (link_op_init(&l->rx, hub, l, receive_done) != ST_OK ||
+        link_op_init(&l->tx, hub, l, send_done) != ST_OK) {
+        link_op_fini(&l->rx);
+        link_op_fini(&l->tx);
+        mem_free(l);
+        return NULL;
+    }
+    link_hub_add(hub, l);
+    return l;
+}
+
+void link_peer_free(link_peer *l)
+{
+    CHECK(!l->attention && !l->unproven && !l->tls_waiting && !l->tls_slot);
+    link_hub_remove(l->hub, l);
+    link_op_fini(&l->rx);
+    link_op_fini(&l->tx);
+    if (l->dialer != NULL) nng_stream_dialer_free(l->dialer);
+    if (l->stream != NULL) nng_stream_free(l->stream);
+    mem_free(l->rx_bytes);
+    buffer_free(&l->tx_waiting);
+    buffer_free(&l->tx_sending);
+    mem_free(l);
+}
+
+void link_peer_start(link_peer *l, nng_stream *stream)
+{
+    l->stream = stream;
+    l->rx.done = receive_done;
+    if (l->scheme->framing == LINK_FRAMING_WS) {
+        l->hello_seen = true;
+        come_up(l);
+        if (l->state != LINK_CLOSING) post_receive(l);
+        return;
+    }
+    l->rx_capacity = LIMIT_LINK_READ_BYTES;
+    l->rx_bytes = mem_alloc(l->rx_capacity);
+    if (l->scheme->tls && !l->dialled)
+        link_hub_admit_tls(l->hub, l);
+    else
+        link_peer_talk(l);
+}
+
+void link_peer_talk(link_peer *l)
+{
+    buffer_append(&l->tx_waiting, sp_hello, sizeof sp_hello);
+    send_more(l);
+    post_receive(l);
+}
+
+void link_peer_service(link_peer *l)
+{
+    if (l->state == LINK_CLOSING) {
+        if (!l->down_told) {
+            l->down_told = true;
+            if (l->was_up || l->dialled)
+                l->handlers.on_down(l->ctx, l, l->why, l->why_text);
+            else
+                log_debug("link refused scheme=%s why=\"%s\"", l->scheme->name, l->why_text);
+        }
+        if (!l->rx.in_flight && !l->tx.in_flight) link_peer_free(l);
+        return;
+    }
+    send_more(l);
+    if (l->idle_due && link_is_idle(l)) {
+        l->idle_due = false;
+        if (l->handlers.on_idle != NULL) {
+            l->handlers.on_idle(l->ctx, l);
+            send_more(l); /* what on_idle appended, without another round */
+        }
+    }
+}
+
+void link_peer_tick(link_peer *l, uint64_t now_ms)
+{
+    if (l->state == LINK_CLOSING) return;
+    if (l->state == LINK_CONNECTING && now_ms >= l->connect_until_ms)
+        link_peer_fail(l, ST_DEADLINE_EXCEEDED, "connecting took longer than %u ms",
+                       l->limits.connect_ms);
+    else if ((l->state == LINK_LINGERING || l->tx_failed) && now_ms >= l->close_until_ms)
+        link_peer_fail(l, ST_UNAVAILABLE, "sending failed");
+    else if (l->tx.in_flight && now_ms - l->tx_moved_ms >= l->limits.tx_stall_ms)
+        link_peer_fail(l, ST_DEADLINE_EXCEEDED,
+                       "the peer took nothing for %u ms; %zu bytes were waiting",
+                       l->limits.tx_stall_ms, link_tx_bytes(l));
+}

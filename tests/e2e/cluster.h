@@ -1,0 +1,41 @@
+/* cluster: a router and workers as real processes, with cables in between that can be cut. */
+#ifndef GAGGLE_TESTS_CLUSTER_H
+#define GAGGLE_TESTS_CLUSTER_H
+
+#include "client/gaggle.h"
+#include "tests/e2e/processes.h"
+#include "tests/e2e/tcp_proxy.h"
+
+enum { CLUSTER_WORKERS_MAX = 4, CLUSTER_ARGS_MAX = 12 };
+
+typedef struct cluster_options {
+    uint32_t workers;
+    const char *model;                         /* folder */
+    const char *worker_args[CLUSTER_ARGS_MAX]; /* more flags; NULL ends them */
+    const char *router_args[CLUSTER_ARGS_MAX];
+} cluster_options;
+
+typedef struct cluster {
+    cluster_options options;
+    process router, workers[CLUSTER_WORKERS_MAX];
+    uint16_t client_port, worker_port;
+    tcp_proxy *client_cable, *worker_cables[CLUSTER_WORKERS_MAX];
+    char client_url[64]; /* through the cable */
+} cluster;
+
+/* Returns when every worker is registered. */
+void cluster_start(cluster *c, const cluster_options *options);
+/* SIGTERM to all; every process must end with status 0. */
+void cluster_stop(cluster *c);
+
+void cluster_kill_router(cluster *c);    /* kill -9 */
+void cluster_restart_router(cluster *c); /* on the same ports */
+
+/* A client of it; the test fails where there is none. */
+gaggle_client *cluster_client(const cluster *c);
+
+/* Ask the router until `holds` says yes, at most 20 s; the test fails after that. */
+void cluster_wait(gaggle_client *client, bool (*holds)(const gaggle_report *report, void *ctx),
+                  void *ctx, const char *what);
+
+#endif

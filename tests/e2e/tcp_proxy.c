@@ -1,0 +1,191 @@
+#include "tests/e2e/tcp_proxy.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/check.h"
+#include "common/mem.h"
+
+enum { PAIRS_MAX = 64, CHUNK = 65536 };
+
+/* Bytes from `from` that `to` has not taken yet. */
+typedef struct direction {
+    int from, to;
+    char *bytes;
+    size_t start, end;
+} direction;
+
+typedef struct pair {
+    direction there, back;
+} pair;
+
+struct tcp_proxy {
+    int listener;
+    uint16_t port, to_port;
+    int commands[2]; /* the test writes, the thread reads: 'c' cut, 's' stop */
+    int done[2];     /* the thread writes after a cut */
+    pthread_t thread;
+    pair pairs[PAIRS_MAX];
+    size_t count;
+    _Atomic uint32_t connections;
+};
+
+static struct sockaddr_in loopback(uint16_t port)
+{
+    return (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+static void reset_and_close(int fd)
+{
+    struct linger at_once = {1, 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(fd);
+}
+
+static void remove_pair(tcp_proxy *p, size_t index)
+{
+    pair *gone = &p->pairs[index];
+    reset_and_close(gone->there.from);
+    reset_and_close(gone->there.to);
+    mem_free(gone->there.bytes);
+    mem_free(gone->back.bytes);
+    *gone = p->pairs[--p->count];
+}
+
+static void accept_one(tcp_proxy *p)
+{
+    int near_end = accept4(p->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (near_end < 0) return;
+    int far_end = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in to = loopback(p->to_port);
+    if (p->count == PAIRS_MAX || connect(far_end, (struct sockaddr *)&to, sizeof to) != 0) {
+        reset_and_close(near_end);
+        close(far_end);
+        return;
+    }
+    fcntl(far_end, F_SETFL, O_NONBLOCK);
+    int on = 1;
+    setsockopt(near_end, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(far_end, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    p->pairs[p->count++] = (pair){{near_end, far_end, mem_alloc(CHUNK), 0, 0},
+                                  {far_end, near_end, mem_alloc(CHUNK), 0, 0}};
+    atomic_fetch_add(&p->connections, 1);
+}
+
+/* False when the connection is over. */
+static bool move_bytes(direction *d, short from_events, short to_events)
+{
+    if (d->start == d->end && (from_events & (POLLIN | POLLHUP | POLLERR)) != 0) {
+        ssize_t got = read(d->from, d->bytes, CHUNK);
+        if (got <= 0) return false;
+        d->start = 0;
+        d->end = (size_t)got;
+        to_events |= POLLOUT;
+    }
+    if (d->start < d->end && (to_events & POLLOUT) != 0) {
+        ssize_t wrote = send(d->to, d->bytes + d->start, d->end - d->start, MSG_NOSIGNAL);
+        if (wrote > 0) d->start += (size_t)wrote;
+    }
+    return true;
+}
+
+static short wanted(const direction *in, const direction *out)
+{
+    short events = 0;
+    if (in->start == in->end) events |= POLLIN;
+    if (out->start < out->end) events |= POLLOUT;
+    return events;
+}
+
+static void *run(void *ctx)
+{
+    tcp_proxy *p = ctx;
+    for (;;) {
+        struct pollfd fds[2 + 2 * PAIRS_MAX];
+        size_t pairs = p->count;
+        fds[0] = (struct pollfd){.fd = p->commands[0], .events = POLLIN};
+        fds[1] = (struct pollfd){.fd = p->listener, .events = POLLIN};
+        for (size_t i = 0; i < pairs; i++) {
+            const pair *q = &p->pairs[i];
+            fds[2 + 2 * i] =
+                (struct pollfd){.fd = q->there.from, .events = wanted(&q->there, &q->back)};
+            fds[3 + 2 * i] =
+                (struct pollfd){.fd = q->back.from, .events = wanted(&q->back, &q->there)};
+        }
+        poll(fds, 2 + 2 * pairs, -1);
+        for (size_t i = pairs; i-- > 0;) {
+            short near_events = fds[2 + 2 * i].revents, far_events = fds[3 + 2 * i].revents;
+            if (!move_bytes(&p->pairs[i].there, near_events, far_events) ||
+                !move_bytes(&p->pairs[i].back, far_events, near_events))
+                remove_pair(p, i);
+        }
+        if (fds[1].revents != 0) accept_one(p);
+        if (fds[0].revents == 0) continue;
+        char command;
+        CHECK(read(p->commands[0], &command, 1) == 1);
+        while (p->count > 0)
+            remove_pair(p, p->count - 1);
+        CHECK(write(p->done[1], "d", 1) == 1);
+        if (command == 's') return NULL;
+    }
+}
+
+tcp_proxy *tcp_proxy_start(uint16_t to_port)
+{
+    tcp_proxy *p = mem_calloc(1, sizeof *p);
+    p->to_port = to_port;
+    p->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = loopback(0);
+    socklen_t size = sizeof address;
+    CHECK(bind(p->listener, (struct sockaddr *)&address, size) == 0);
+    CHECK(listen(p->listener, 64) == 0);
+    CHECK(getsockname(p->listener, (struct sockaddr *)&address, &size) == 0);
+    p->port = ntohs(address.sin_port);
+    CHECK(pipe2(p->commands, O_CLOEXEC) == 0 && pipe2(p->done, O_CLOEXEC) == 0);
+    CHECK(pthread_create(&p->thread, NULL, run, p) == 0);
+    return p;
+}
+
+uint16_t tcp_proxy_port(const tcp_proxy *p)
+{
+    return p->port;
+}
+
+static void command(tcp_proxy *p, char what)
+{
+    char byte;
+    CHECK(write(p->commands[1], &what, 1) == 1);
+    CHECK(read(p->done[0], &byte, 1) == 1);
+}
+
+void tcp_proxy_cut(tcp_proxy *p)
+{
+    command(p, 'c');
+}
+
+uint32_t tcp_proxy_connections(const tcp_proxy *p)
+{
+    return atomic_load(&p->connections);
+}
+
+void tcp_proxy_stop(tcp_proxy *p)
+{
+    if (p == NULL) return;
+    command(p, 's');
+    pthread_join(p->thread, NULL);
+    close(p->listener);
+    close(p->commands[0]);
+    close(p->commands[1]);
+    close(p->done[0]);
+    close(p->done[1]);
+    mem_free(p);
+}

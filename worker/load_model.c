@@ -1,0 +1,170 @@
+#include "worker/load_model.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+
+/* On a CPU a sequence more than this in the batch costs every other one more than it gains. */
+enum { SEQUENCES_DEFAULT = 64 };
+
+model_settings model_settings_default(void)
+{
+    return (model_settings){.load_format = "auto", .device = "auto", .prefix_cache = true};
+}
+
+void model_option_rows(model_settings *s, option_row *rows)
+{
+    const option_row all[MODEL_OPTION_ROWS] = {
+        {"model", 'm', OPTION_TEXT, &s->dir, "DIR", "Hugging Face model folder", 0, 0},
+        {"load-format", 0, OPTION_TEXT, &s->load_format, "FORMAT",
+         "auto, safetensors or dummy (random weights) [auto]", 0, 0},
+        {"device", 0, OPTION_TEXT, &s->device, "DEVICE", "auto or cpu [auto]", 0, 0},
+        {"threads", 't', OPTION_U32, &s->threads, "N", "CPU threads [all]", 0, 1024},
+        {"max-num-seqs", 0, OPTION_U32, &s->sequences_max, "N", "answers at once [64]", 1,
+         LIMIT_STEP_SEQUENCES},
+        {"max-model-len", 0, OPTION_U32, &s->context_max, "TOKENS",
+         "prompt and answer together [the model's]", 1, LIMIT_CONTEXT_TOKENS},
+        {"max-num-batched-tokens", 0, OPTION_U32, &s->step_tokens, "N",
+         "tokens a step runs at most [the device's]", 1, LIMIT_STEP_TOKENS},
+        {"kv-cache-memory", 0, OPTION_U64, &s->kv_bytes, "SIZE",
+         "memory for keys and values [from free memory]", 0, 0},
+        {"prefix-cache", 0, OPTION_FLAG, &s->prefix_cache, NULL,
+         "reuse equal beginnings of prompts [on; --no-prefix-cache]", 0, 0},
+    };
+    memcpy(rows, all, sizeof all);
+}
+
+/* -- progress ------------------------------------------------------------------------ */
+
+typedef struct progress {
+    uint64_t shown_ms;
+    bool is_terminal;
+} progress;
+
+static void show_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    progress *p = ctx;
+    uint64_t now_ms = clock_now_ms();
+    bool last = done == total;
+    if (!last && now_ms - p->shown_ms < (p->is_terminal ? 100u : 5000u)) return;
+    p->shown_ms = now_ms;
+    double gib = 1024.0 * 1024 * 1024;
+    int percent = total > 0 ? (int)(done * 100 / total) : 100;
+    if (!p->is_terminal) {
+        log_info("loading percent=%d gib=%.2f of=%.2f", percent, (double)done / gib,
+                 (double)total / gib);
+        return;
+    }
+    static const char bar[] = "########################################";
+    fprintf(stderr, "\rloading weights [%-40.*s] %3d %%  %.2f of %.2f GiB%s", percent * 40 / 100,
+            bar, percent, (double)done / gib, (double)total / gib, last ? "\n" : "");
+}
+
+/* -- loading ------------------------------------------------------------------------- */
+
+static void describe_defaults(loaded_model *loaded)
+{
+    const generation_defaults *d = &loaded->model->defaults;
+    char *out = loaded->defaults_text;
+    size_t size = sizeof loaded->defaults_text;
+    int used = snprintf(out, size, "temperature=%g",
+                        d->greedy            ? 0.0
+                        : d->has_temperature ? (double)d->temperature
+                                             : 1.0);
+    if (d->has_top_k) used += snprintf(out + used, size - (size_t)used, " top_k=%u", d->top_k);
+    if (d->has_top_p)
+        used += snprintf(out + used, size - (size_t)used, " top_p=%g", (double)d->top_p);
+    if (d->has_min_p)
+        used += snprintf(out + used, size - (size_t)used, " min_p=%g", (double)d->min_p);
+    if (d->has_repetition_penalty)
+        snprintf(out + used, size - (size_t)used, " repetition_penalty=%g",
+                 (double)d->repetition_penalty);
+}
+
+static status parse_choices(const model_settings *s, load_format *format, error *err)
+{
+    *format = LOAD_SAFETENSORS;
+    if (strcmp(s->load_format, "dummy") == 0)
+        *format = LOAD_DUMMY;
+    else if (strcmp(s->load_format, "auto") != 0 && strcmp(s->load_format, "safetensors") != 0)
+        return error_set(err, ST_INVALID_ARGUMENT,
+                         "--load-format is '%s'; it must be auto, safetensors or dummy",
+                         s->load_format);
+    if (strcmp(s->device, "auto") != 0 && strcmp(s->device, "cpu") != 0)
+        return error_set(err, ST_INVALID_ARGUMENT, "--device is '%s'; it must be auto or cpu",
+                         s->device);
+    return ST_OK;
+}
+
+static status load_template(loaded_model *out, const model_settings *s, error *err)
+{
+    error why = {0};
+    status st = chat_template_load(&out->chat_template, s->dir, &why);
+    if (st == ST_OK || st == ST_NOT_FOUND) return ST_OK;
+    if (err != NULL) *err = why;
+    return st;
+}
+
+static void size_engine(loaded_model *out, const model_settings *s)
+{
+    const backend_capacity *c = &out->backend->capacity;
+    uint32_t sequences = s->sequences_max > 0 ? s->sequences_max : SEQUENCES_DEFAULT;
+    out->engine = engine_options_default();
+    out->engine.sequences_max = sequences < c->step_sequences ? sequences : c->step_sequences;
+    out->engine.step_tokens = c->step_tokens;
+    out->engine.prefix_cache = s->prefix_cache;
+    uint64_t kv_tokens = (uint64_t)c->kv_blocks * LIMIT_KV_BLOCK_TOKENS;
+    uint32_t context = out->model->config.context_max;
+    if (s->context_max > 0 && s->context_max < context) context = s->context_max;
+    if (context > kv_tokens) {
+        log_warn("context cut to what the KV memory holds tokens=%llu model=%u",
+                 (unsigned long long)kv_tokens, context);
+        context = (uint32_t)kv_tokens;
+    }
+    out->engine.context_max = out->context_max = context;
+}
+
+status load_model(loaded_model *out, const model_settings *s, error *err)
+{
+    *out = (loaded_model){0};
+    load_format format;
+    status st = parse_choices(s, &format, err);
+    if (st != ST_OK) return st;
+    progress shown = {.shown_ms = clock_now_ms(), .is_terminal = isatty(STDERR_FILENO) != 0};
+    st = model_load(&out->model, s->dir, format, show_progress, &shown, err);
+    if (st != ST_OK) return st;
+    if (s->context_max > out->model->config.context_max)
+        return error_set(err, ST_INVALID_ARGUMENT,
+                         "--max-model-len is %u; the model's context has %u tokens", s->context_max,
+                         out->model->config.context_max);
+    st = tokenizer_load(&out->tokenizer, s->dir, err);
+    if (st != ST_OK) return st;
+    st = load_template(out, s, err);
+    if (st != ST_OK) return st;
+    const backend_options options = {
+        .threads = s->threads,
+        .kv_bytes = s->kv_bytes,
+        .step_tokens = s->step_tokens,
+        .step_sequences = s->sequences_max,
+        .vocab_used = tokenizer_vocab_size(out->tokenizer) < out->model->config.vocab_size
+                          ? tokenizer_vocab_size(out->tokenizer)
+                          : out->model->config.vocab_size,
+    };
+    st = cpu_backend_create(&out->backend, out->model, &options, err);
+    if (st != ST_OK) return st;
+    size_engine(out, s);
+    describe_defaults(out);
+    return ST_OK;
+}
+
+void loaded_model_destroy(loaded_model *loaded)
+{
+    backend_destroy(loaded->backend);
+    chat_template_destroy(loaded->chat_template);
+    tokenizer_destroy(loaded->tokenizer);
+    model_destroy(loaded->model);
+    *loaded = (loaded_model){0};
+}

@@ -1,0 +1,235 @@
+/* gaggle-worker: one process for one GPU, or for the CPU.
+ *
+ *     gaggle-worker -m DIR --router URL     serve (below: settings -> objects -> loop -> teardown)
+ *     gaggle-worker generate ...            the engine alone, no router   (generate.c)
+ *     gaggle-worker bench ...               speed against the roofline    (bench.c) */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/options.h"
+#include "worker/bench.h"
+#include "worker/generate.h"
+#include "worker/load_model.h"
+#include "worker/router_link.h"
+
+#define DEFAULT_ROUTER "tcp://127.0.0.1:7410"
+
+typedef struct settings {
+    model_settings model;
+    option_list routers;
+    const char *join_token, *name, *served_model_name;
+    const char *tls_ca, *tls_cert, *tls_key;
+    const char *log_level;
+    bool tls_insecure;
+    uint32_t drain_ms;
+} settings;
+
+typedef struct worker {
+    settings settings;
+    uv_loop_t loop;
+    uv_signal_t sigint, sigterm;
+    loaded_model loaded;
+    router_link *link;
+    const char *model_name;
+    char *worker_id;
+    bool announced;
+    error why;
+} worker;
+
+static status read_settings(settings *s, int argc, char **argv, error *err)
+{
+    *s = (settings){.model = model_settings_default(), .log_level = "info", .drain_ms = 30000};
+    const option_row own[] = {
+        {"router", 'r', OPTION_LIST, &s->routers, "URL", "router to dial [" DEFAULT_ROUTER "]", 0,
+         0},
+        {"join-token", 0, OPTION_TEXT, &s->join_token, "TOKEN", "what the router wants to see", 0,
+         0},
+        {"name", 'n', OPTION_TEXT, &s->name, "NAME",
+         "this worker's name in the fleet [host and device]", 0, 0},
+        {"served-model-name", 0, OPTION_TEXT, &s->served_model_name, "NAME",
+         "the model's name for clients [folder name]", 0, 0},
+        {"tls-ca", 0, OPTION_TEXT, &s->tls_ca, "FILE", "CA of the router's certificate (PEM)", 0,
+         0},
+        {"tls-cert", 0, OPTION_TEXT, &s->tls_cert, "FILE", "this worker's certificate (PEM)", 0, 0},
+        {"tls-key", 0, OPTION_TEXT, &s->tls_key, "FILE", "its private key (PEM)", 0, 0},
+        {"tls-insecure", 0, OPTION_FLAG, &s->tls_insecure, NULL, "accept any router certificate", 0,
+         0},
+        {"drain-ms", 0, OPTION_U32, &s->drain_ms, "MS",
+         "after SIGTERM answers may run so long [30000]", 0, 0},
+        {"log-level", 0, OPTION_TEXT, &s->log_level, "LEVEL", "error, warn, info or debug [info]",
+         0, 0},
+    };
+    enum { OWN = sizeof own / sizeof *own };
+    option_row rows[OWN + MODEL_OPTION_ROWS];
+    model_option_rows(&s->model, rows);
+    memcpy(rows + MODEL_OPTION_ROWS, own, sizeof own);
+    const option_table table = {
+        .usage = "gaggle-worker -m DIR [options]   (or: gaggle-worker generate|bench --help)",
+        .about = "Runs a model and serves it through a router, which it dials.",
+        .rows = rows,
+        .row_count = OWN + MODEL_OPTION_ROWS,
+    };
+    status st = options_parse(&table, argc, argv, NULL, err);
+    if (st != ST_OK) return st;
+    if (s->model.dir == NULL)
+        return error_set(err, ST_INVALID_ARGUMENT,
+                         "no model: give -m DIR, a Hugging Face folder (config.json, "
+                         "*.safetensors, tokenizer.json)");
+    if (s->routers.count == 0) s->routers.items[s->routers.count++] = DEFAULT_ROUTER;
+    int level = log_level_parse(s->log_level);
+    if (level < 0)
+        return error_set(err, ST_INVALID_ARGUMENT,
+                         "--log-level is '%s'; it must be error, warn, info or debug",
+                         s->log_level);
+    log_init("worker", (log_level)level);
+    return ST_OK;
+}
+
+/* "models/gosling/" -> "gosling" */
+static char *folder_name(const char *dir)
+{
+    size_t size = strlen(dir);
+    while (size > 1 && dir[size - 1] == '/')
+        size--;
+    size_t start = size;
+    while (start > 0 && dir[start - 1] != '/')
+        start--;
+    return mem_strndup(dir + start, size - start);
+}
+
+static char *default_worker_id(void)
+{
+    char host[128] = "host";
+    gethostname(host, sizeof host - 1);
+    char id[160];
+    snprintf(id, sizeof id, "%s-cpu", host);
+    return mem_strdup(id);
+}
+
+/* One line on stdout when the router knows us: for `gaggle up` and for scripts. */
+static void on_registered(void *ctx)
+{
+    worker *w = ctx;
+    log_info("serving model=%s", w->model_name);
+    if (w->announced) return;
+    w->announced = true;
+    json_t *ready =
+        json_pack("{s:b, s:s, s:s, s:s, s:I, s:i, s:i, s:s}", "ready", 1, "worker", w->worker_id,
+                  "model", w->model_name, "device", w->loaded.backend->device, "kv_tokens",
+                  (json_int_t)w->loaded.backend->capacity.kv_blocks * LIMIT_KV_BLOCK_TOKENS,
+                  "context", (int)w->loaded.context_max, "slots",
+                  (int)w->loaded.engine.sequences_max, "defaults", w->loaded.defaults_text);
+    CHECK(ready != NULL);
+    json_dumpf(ready, stdout, JSON_COMPACT);
+    putchar('\n');
+    fflush(stdout);
+    json_decref(ready);
+}
+
+static void on_closed(void *ctx, const error *why)
+{
+    worker *w = ctx;
+    w->why = *why;
+    uv_close((uv_handle_t *)&w->sigint, NULL);
+    uv_close((uv_handle_t *)&w->sigterm, NULL);
+}
+
+/* The first signal drains, the second stops at once. */
+static void on_signal(uv_signal_t *handle, int number)
+{
+    (void)number;
+    worker *w = handle->data;
+    router_link_drain(w->link, w->settings.drain_ms);
+}
+
+static status start_link(worker *w, error *err)
+{
+    const link_tls tls = {.ca_file = w->settings.tls_ca,
+                          .cert_file = w->settings.tls_cert,
+                          .key_file = w->settings.tls_key,
+                          .insecure = w->settings.tls_insecure};
+    const router_link_options options = {
+        .dial = {.urls = w->settings.routers.items,
+                 .url_count = w->settings.routers.count,
+                 .tls = &tls,
+                 .token = w->settings.join_token,
+                 .name = w->worker_id},
+        .worker_id = w->worker_id,
+        .model_name = w->model_name,
+        .device = w->loaded.backend->device,
+        .revision = w->loaded.model->revision,
+        .slots = w->loaded.engine.sequences_max,
+        .kv_blocks = w->loaded.backend->capacity.kv_blocks,
+        .request = {.model = w->loaded.model,
+                    .tokenizer = w->loaded.tokenizer,
+                    .chat_template = w->loaded.chat_template,
+                    .context_max = w->loaded.context_max},
+        .engine = {.backend = w->loaded.backend,
+                   .model = w->loaded.model,
+                   .tokenizer = w->loaded.tokenizer,
+                   .engine = w->loaded.engine},
+    };
+    const router_link_events events = {
+        .on_registered = on_registered, .on_closed = on_closed, .ctx = w};
+    return router_link_start(&w->link, &w->loop, &options, &events, err);
+}
+
+static status serve(worker *w, error *err)
+{
+    CHECK(uv_loop_init(&w->loop) == 0);
+    uv_signal_init(&w->loop, &w->sigint);
+    uv_signal_init(&w->loop, &w->sigterm);
+    w->sigint.data = w->sigterm.data = w;
+    status st = start_link(w, err);
+    if (st == ST_OK) {
+        uv_signal_start(&w->sigint, on_signal, SIGINT);
+        uv_signal_start(&w->sigterm, on_signal, SIGTERM);
+    }
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    router_link_destroy(w->link);
+    CHECK(uv_loop_close(&w->loop) == 0);
+    if (st == ST_OK && w->why.code != ST_OK) {
+        *err = w->why;
+        st = w->why.code;
+    }
+    return st;
+}
+
+static status run(worker *w, int argc, char **argv, error *err)
+{
+    status st = read_settings(&w->settings, argc, argv, err);
+    if (st != ST_OK) return st;
+    uint64_t start_ms = clock_now_ms();
+    st = load_model(&w->loaded, &w->settings.model, err);
+    if (st != ST_OK) return st;
+    log_info("model ready in_ms=%llu device=\"%s\" kv_tokens=%u",
+             (unsigned long long)(clock_now_ms() - start_ms), w->loaded.backend->device,
+             w->loaded.backend->capacity.kv_blocks * LIMIT_KV_BLOCK_TOKENS);
+    char *folder = folder_name(w->settings.model.dir);
+    w->model_name = w->settings.served_model_name != NULL ? w->settings.served_model_name : folder;
+    w->worker_id = w->settings.name != NULL ? mem_strdup(w->settings.name) : default_worker_id();
+    st = serve(w, err);
+    mem_free(folder);
+    mem_free(w->worker_id);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && strcmp(argv[1], "generate") == 0) return worker_generate(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "bench") == 0) return worker_bench(argc - 1, argv + 1);
+
+    static worker w;
+    error err = {0};
+    status st = run(&w, argc, argv, &err);
+    loaded_model_destroy(&w.loaded);
+    if (st == ST_OK) return 0;
+    fprintf(stderr, "gaggle-worker: %s\n", err.text);
+    return st == ST_INVALID_ARGUMENT ? 2 : 1;
+}
