@@ -79,19 +79,11 @@ void buffer_reserve(buffer *b, size_t extra)
     size_t needed;
     CHECK(!__builtin_add_overflow(b->size, extra, &needed));
     if (needed <= b->capacity) return;
-    size_t capacity = b->capacity < 64 ? 64 : b->capacity;
-    while (capacity < needed)
-        capacity += capacity / 2;
+    size_t capacity = b->capacity + b->capacity / 2; /* no overflow: half of it was allocated */
+    if (capacity < 64) capacity = 64;
+    if (capacity < needed) capacity = needed;
     b->data = mem_realloc(b->data, capacity);
     b->capacity = capacity;
-}
-
-void buffer_append(buffer *b, const void *bytes, size_t size)
-{
-    if (size == 0) return;
-    buffer_reserve(b, size);
-    memcpy(b->data + b->size, bytes, size);
-    b->size += size;
 }
 
 void buffer_consume(buffer *b, size_t size)
@@ -132,6 +124,7 @@ void *arena_alloc(arena *a, size_t size)
     arena_chunk *chunk = a->chunks;
     if (chunk == NULL || chunk->capacity - chunk->used < rounded) {
         size_t capacity = rounded > ARENA_CHUNK_BYTES ? rounded : ARENA_CHUNK_BYTES;
+        CHECK(capacity <= SIZE_MAX - sizeof *chunk);
         chunk = mem_alloc(sizeof *chunk + capacity);
         chunk->next = a->chunks;
         chunk->capacity = capacity;

@@ -4,7 +4,7 @@
  *             small bookkeeping, whose size our limits bound; large or foreign sizes
  *             (KV, checkpoints, frames) are allocated with mem_try_* and give
  *             ST_RESOURCE_EXHAUSTED.
- *   buffer    a growable byte array with a hard upper bound.
+ *   buffer    a growable byte array; whoever appends to it bounds it.
  *   arena     many small allocations freed by one call.
  *
  * No locks: an object belongs to one thread at a time. */
@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/status.h"
 
@@ -42,7 +43,14 @@ typedef struct buffer {
 
 /* Make room for `extra` more bytes; the content stays. Grows geometrically. */
 void buffer_reserve(buffer *b, size_t extra);
-void buffer_append(buffer *b, const void *bytes, size_t size);
+/* In the header, since columns of tokens are made of it: a constant size becomes one store. */
+static inline void buffer_append(buffer *b, const void *bytes, size_t size)
+{
+    if (size == 0) return;
+    if (b->capacity - b->size < size) buffer_reserve(b, size);
+    memcpy(b->data + b->size, bytes, size);
+    b->size += size;
+}
 /* Drop the first `size` bytes, moving the rest down. */
 void buffer_consume(buffer *b, size_t size);
 void buffer_clear(buffer *b); /* size = 0, memory kept */

@@ -56,9 +56,13 @@ static void add_group_head(token_columns *c, uint32_t stream, uint32_t first, ui
             return;
         }
     }
-    push_u32(&c->stream, stream);
-    push_u32(&c->first_index, first);
-    push_u32(&c->count, count);
+    for (uint32_t done = 0; done < count;) {
+        uint32_t part = count - done < GROUP_TOKENS_MAX ? count - done : GROUP_TOKENS_MAX;
+        push_u32(&c->stream, stream);
+        push_u32(&c->first_index, first + done);
+        push_u32(&c->count, part);
+        done += part;
+    }
 }
 
 /* Columns that only some tokens need; `before` tokens are in the columns already. */
@@ -123,14 +127,19 @@ void token_columns_add_group(token_columns *c, const msg_tokens *from, size_t gr
 
     size_t before = token_columns_tokens(c);
     add_group_head(c, stream, from->first_index[group] + skip, (uint32_t)kept);
-    buffer_append(&c->token, from->token + token, kept * sizeof(uint32_t));
-    buffer_append(&c->text_len, from->text_len + token, kept * sizeof(uint32_t));
+    for (size_t i = 0; i < kept; i++) { /* mostly one: a copy loop costs more than a store */
+        push_u32(&c->token, from->token[token + i]);
+        push_u32(&c->text_len, from->text_len[token + i]);
+    }
     if (text_size > 0) buffer_append(&c->text, from->text + text, text_size);
+    if (c->emitted_us == 0) c->emitted_us = from->emitted_us;
+    if (from->logprob == NULL && from->top_count == NULL && c->logprob.size == 0 &&
+        c->top_count.size == 0)
+        return;
     add_optional(c, before, kept, from->logprob != NULL ? from->logprob + token : NULL,
                  from->top_count != NULL ? from->top_count + token : NULL,
                  from->top_id != NULL ? from->top_id + top : NULL,
                  from->top_logprob != NULL ? from->top_logprob + top : NULL, top_total);
-    if (c->emitted_us == 0) c->emitted_us = from->emitted_us;
 }
 
 bool token_columns_empty(const token_columns *c)
@@ -191,8 +200,8 @@ void token_columns_flush(token_columns *c, void (*send)(void *ctx, const envelop
             .text_size = at.text - start.text,
             .logprob = c->logprob.size > 0 ? floats(&c->logprob) + start.token : NULL,
             .top_count = top_count != NULL ? top_count + start.token : NULL,
-            .top_id = top_count != NULL ? u32s(&c->top_id) + start.top : NULL,
-            .top_logprob = top_count != NULL ? floats(&c->top_logprob) + start.top : NULL,
+            .top_id = c->top_id.size > 0 ? u32s(&c->top_id) + start.top : NULL,
+            .top_logprob = c->top_logprob.size > 0 ? floats(&c->top_logprob) + start.top : NULL,
             .top_total = at.top - start.top,
             .emitted_us = c->emitted_us,
         };

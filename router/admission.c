@@ -22,6 +22,10 @@ status admission_check(const admission *a, size_t bytes, error *err)
         st = error_set(err, ST_RESOURCE_EXHAUSTED,
                        "the queue is full: %u requests wait, the limit is %u", a->count,
                        a->requests_max);
+    else if (bytes > a->bytes_max)
+        return error_set(err, ST_RESOURCE_EXHAUSTED,
+                         "the prompt has %zu bytes; the limit of all that wait is %llu", bytes,
+                         (unsigned long long)a->bytes_max);
     else if (a->bytes + bytes > a->bytes_max)
         st = error_set(err, ST_RESOURCE_EXHAUSTED,
                        "the queue is full: prompts of %llu bytes wait, the limit is %llu",
@@ -33,14 +37,14 @@ status admission_check(const admission *a, size_t bytes, error *err)
 void admission_push(admission *a, request *r, bool first)
 {
     request *after = a->tail; /* r goes behind this one */
-    while (after != NULL &&
-           (after->priority < r->priority || (first && after->priority == r->priority)))
-        after = after->queue_previous;
-    request *before = after != NULL ? after->queue_next : a->head;
-    r->queue_previous = after;
-    r->queue_next = before;
-    *(after != NULL ? &after->queue_next : &a->head) = r;
-    *(before != NULL ? &before->queue_previous : &a->tail) = r;
+    while (after != NULL && (after->submit->priority < r->submit->priority ||
+                             (first && after->submit->priority == r->submit->priority)))
+        after = after->submit->queue_previous;
+    request *before = after != NULL ? after->submit->queue_next : a->head;
+    r->submit->queue_previous = after;
+    r->submit->queue_next = before;
+    *(after != NULL ? &after->submit->queue_next : &a->head) = r;
+    *(before != NULL ? &before->submit->queue_previous : &a->tail) = r;
     a->count++;
     a->bytes += r->submit->size;
 }
@@ -48,19 +52,22 @@ void admission_push(admission *a, request *r, bool first)
 void admission_remove(admission *a, request *r)
 {
     CHECK(a->count > 0 && a->bytes >= r->submit->size);
-    *(r->queue_previous != NULL ? &r->queue_previous->queue_next : &a->head) = r->queue_next;
-    *(r->queue_next != NULL ? &r->queue_next->queue_previous : &a->tail) = r->queue_previous;
-    r->queue_previous = r->queue_next = NULL;
+    request *previous = r->submit->queue_previous, *next = r->submit->queue_next;
+    *(previous != NULL ? &previous->submit->queue_next : &a->head) = next;
+    *(next != NULL ? &next->submit->queue_previous : &a->tail) = previous;
+    r->submit->queue_previous = r->submit->queue_next = NULL;
     a->count--;
     a->bytes -= r->submit->size;
 }
 
 void admission_note_finish(admission *a, uint64_t now_ms)
 {
-    if (a->finished++ > 0) {
+    /* Only time in which requests waited says how fast they leave; an idle night does not. */
+    if (a->waited) {
         double interval = (double)(now_ms - a->finished_ms);
         a->finish_interval_ms =
             a->finish_interval_ms > 0 ? a->finish_interval_ms * 0.9 + interval * 0.1 : interval;
     }
+    a->waited = a->count > 0;
     a->finished_ms = now_ms;
 }

@@ -13,14 +13,15 @@ typedef struct admission {
     uint32_t requests_max;
     uint64_t bytes; /* of the Submits that wait */
     uint64_t bytes_max;
-    uint64_t finished;         /* requests that ended since the start */
     double finish_interval_ms; /* moving average between two ends; 0 = not known */
     uint64_t finished_ms;      /* of the last end */
+    bool waited;               /* did requests wait at the last end? */
 } admission;
 
 void admission_init(admission *a, uint32_t requests_max, uint64_t bytes_max);
 
-/* Room for one more of `bytes`? ST_RESOURCE_EXHAUSTED names the limit and when to come back. */
+/* Room for one more of `bytes`? ST_RESOURCE_EXHAUSTED names the limit and when to come back;
+ * never, when it would not even fit an empty queue. */
 MUST_USE status admission_check(const admission *a, size_t bytes, error *err);
 
 /* Queue a request that passed admission_check(), or one that comes back from a lost worker

@@ -1,5 +1,6 @@
 #include "router/auth.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "common/json.h"
@@ -12,10 +13,15 @@ status auth_load_file(option_list *tokens, const char *path, error *err)
     size_t size;
     status st = file_read(&text, &size, path, TOKEN_FILE_BYTES_MAX, err);
     if (st != ST_OK) return st;
+    size_t before = tokens->count;
     int line_number = 0;
+    if (strlen(text) != size) /* what is behind it would be left out without a word */
+        st = error_set(err, ST_INVALID_ARGUMENT, "%s is not text: byte %zu is NUL", path,
+                       strlen(text));
     char *rest = text;
-    for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+    for (char *line; st == ST_OK && (line = strsep(&rest, "\n")) != NULL;) {
         line_number++;
+        line += strspn(line, " \t");
         line[strcspn(line, "#\r")] = '\0';
         size_t length = strlen(line);
         while (length > 0 && (line[length - 1] == ' ' || line[length - 1] == '\t'))
@@ -25,15 +31,16 @@ status auth_load_file(option_list *tokens, const char *path, error *err)
             st = error_set(err, ST_INVALID_ARGUMENT,
                            "%s line %d: the token has %zu bytes; it must have %d to %u", path,
                            line_number, length, AUTH_TOKEN_BYTES_MIN, LIMIT_TOKEN_BYTES);
-            break;
-        }
-        if (tokens->count == OPTION_LIST_MAX) {
+        } else if (tokens->count == OPTION_LIST_MAX) {
             st = error_set(err, ST_OUT_OF_RANGE, "%s: more than %d tokens", path, OPTION_LIST_MAX);
-            break;
+        } else {
+            tokens->items[tokens->count++] = mem_strdup(line);
         }
-        tokens->items[tokens->count++] = mem_strdup(line);
     }
     mem_free(text);
+    /* Whoever names a file wants a lock; an empty one must not leave the door open. */
+    if (st == ST_OK && tokens->count == before)
+        st = error_set(err, ST_INVALID_ARGUMENT, "%s has no token in it", path);
     return st;
 }
 
@@ -56,14 +63,31 @@ status auth_check(const auth *a, error *err)
     return st;
 }
 
+/* Is the whole host, and not just its beginning, an address of this machine alone? A name like
+ * 127.0.0.1.example.org is anybody's, and a user part moves the host behind an '@'. What is
+ * written in an unusual way counts as public. */
 static bool is_local(const char *url)
 {
     if (strncmp(url, "ipc://", 6) == 0) return true;
-    const char *host = strstr(url, "://");
-    if (host == NULL) return false;
-    host += 3;
-    return strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0 ||
-           strncmp(host, "localhost:", 10) == 0;
+    const char *authority = strstr(url, "://");
+    if (authority == NULL) return false;
+    authority += 3;
+    size_t size = strcspn(authority, "/?#");
+    if (memchr(authority, '@', size) != NULL) return false;
+
+    bool bracketed = authority[0] == '[';
+    size_t host_size = strcspn(authority, bracketed ? "]/?#" : ":/?#");
+    if (bracketed && (authority[host_size] != ']' || authority[host_size + 1] != ':')) return false;
+    char host[64];
+    if (host_size >= sizeof host) return false;
+    memcpy(host, authority, host_size);
+    host[host_size] = '\0';
+
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (bracketed) return inet_pton(AF_INET6, host + 1, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+    if (inet_pton(AF_INET, host, &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
+    return strcmp(host, "localhost") == 0;
 }
 
 status auth_check_listener(const auth *a, const char *url, role what, error *err)

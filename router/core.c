@@ -232,6 +232,8 @@ status core_keep_submit(core *c, request *r, const msg_submit *submit, error *er
     memcpy(kept->bytes, c->encoded.data, c->encoded.size);
     if (submit->model.size > 0)
         memcpy(kept->bytes + c->encoded.size, submit->model.data, submit->model.size);
+    kept->queue_previous = kept->queue_next = NULL;
+    kept->priority = submit->priority;
     kept->size = (uint32_t)c->encoded.size;
     kept->model_size = (uint32_t)submit->model.size;
     r->submit = kept;
@@ -288,7 +290,7 @@ void core_dispatch(core *c)
 {
     request *r = c->queue.head;
     while (r != NULL && any_room(c)) {
-        request *next = r->queue_next;
+        request *next = r->submit->queue_next;
         worker *w;
         if (placement_choose(&c->workers, kept_model(r), &w) == PLACEMENT_OK) dispatch_to(c, r, w);
         r = next;

@@ -159,8 +159,7 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
     r->state = REQUEST_QUEUED;
     r->since_ms = c->now_ms;
     r->tenant = l->tenant;
-    r->priority = submit->priority;
-    r->next = r->acked = r->first = (uint32_t)submit->prior_count;
+    r->next = r->acked = (uint32_t)submit->prior_count;
     if (submit->deadline_ms != 0) r->deadline_ms = c->now_ms + submit->deadline_ms;
     request_table_attach(c->requests, r, l, submit->stream);
     l->streams++;
@@ -245,7 +244,7 @@ static void on_ack(core *c, core_link *l, const msg_ack *ack)
             continue;
         }
         core_forward_ack(c, r);
-        if (r->state == REQUEST_FINISHED && next_wanted == r->total) core_done(c, r);
+        if (r->state == REQUEST_FINISHED && next_wanted == r->next) core_done(c, r);
     }
 }
 

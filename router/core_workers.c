@@ -16,8 +16,7 @@ void core_lose_worker(core *c, request *r)
         core_done(c, r);
         return;
     }
-    if (r->state == REQUEST_RUNNING && r->submit != NULL && r->next == r->first &&
-        r->acked == r->first) {
+    if (r->state == REQUEST_RUNNING && r->submit != NULL) {
         request_leave_worker(r);
         request_set_state(r, REQUEST_QUEUED, c->now_ms);
         admission_push(&c->queue, r, true);
@@ -72,7 +71,7 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
         r->state = REQUEST_RUNNING;
         r->worker = w;
         r->tenant = TENANT_UNKNOWN;
-        r->next = r->acked = r->first = live->base;
+        r->next = r->acked = live->base;
         r->since_ms = r->client_gone_ms = c->now_ms;
         w->streams++;
     }
@@ -197,7 +196,6 @@ static void on_finish(core *c, core_link *l, const msg_finish *finish)
     envelope e = {.kind = ENVELOPE_FINISH, .finish = *finish};
     e.finish.stream = r->client_stream;
     core_send(c, r->client, &e);
-    r->total = finish->total;
     r->rewinding = false;
     core_forget_submit(r);
     request_uncharge(r, r->cost);

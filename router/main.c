@@ -15,7 +15,7 @@
 #include "router/auth.h"
 #include "router/core.h"
 
-enum { TICK_MS = 50 };
+enum { TICK_MS = 100 };
 
 #define DEFAULT_LISTEN        "tcp://127.0.0.1:7400"
 #define DEFAULT_WORKER_LISTEN "tcp://127.0.0.1:7410"

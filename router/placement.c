@@ -6,8 +6,9 @@ enum { BYTES_PER_TOKEN = 4, ANSWER_TOKENS = 256 };
 
 uint32_t placement_stream_limit(const worker *w)
 {
-    uint32_t limit = w->slots + 1 + w->slots / 8;
-    return limit < LIMIT_STREAMS_PER_LINK ? limit : LIMIT_STREAMS_PER_LINK;
+    if (w->slots == 0) return 0;
+    uint64_t limit = (uint64_t)w->slots + 1 + w->slots / 8;
+    return limit < LIMIT_STREAMS_PER_LINK ? (uint32_t)limit : LIMIT_STREAMS_PER_LINK;
 }
 
 uint32_t placement_cost(const msg_submit *submit)
@@ -21,8 +22,25 @@ uint32_t placement_cost(const msg_submit *submit)
     return cost < LIMIT_CONTEXT_TOKENS ? (uint32_t)cost : LIMIT_CONTEXT_TOKENS;
 }
 
+/* The name that all offers share; empty when there are several, or none. */
+static text_view only_model(const worker_table *workers)
+{
+    text_view only = {0};
+    for (size_t i = 0; i < workers->count; i++) {
+        const worker *w = workers->all[i];
+        for (size_t m = 0; m < w->model_count; m++) {
+            text_view name = text_of(w->models[m].name);
+            if (only.size > 0 && !text_equal(only, name)) return (text_view){0};
+            only = name;
+        }
+    }
+    return only;
+}
+
 placement_outcome placement_choose(const worker_table *workers, text_view model, worker **out)
 {
+    if (model.size == 0) model = only_model(workers);
+    if (model.size == 0) return PLACEMENT_NO_MODEL;
     placement_outcome outcome = PLACEMENT_NO_MODEL;
     worker *best = NULL;
     for (size_t i = 0; i < workers->count; i++) {

@@ -2,7 +2,8 @@
  *
  * Least outstanding tokens: the worker with the smallest sum of (prompt + answer tokens still to
  * be computed) per slot takes the next request, among those that are connected, not draining, offer
- * the model and have room. Ties go to the one registered first. */
+ * the model and have room. Ties go to the one registered first. The empty name stands for the only
+ * model there is. */
 #ifndef GAGGLE_ROUTER_PLACEMENT_H
 #define GAGGLE_ROUTER_PLACEMENT_H
 

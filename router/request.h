@@ -8,6 +8,9 @@
  *                                                           +--> RUNNING: the client came back
  *                                                                and wants tokens again
  *
+ * What the router ends itself is DONE at once, or FINISHED with a `failure` until its client is
+ * back to hear it; that holds for QUEUED, too.
+ *
  * The client and the worker of a request may each be away for their grace: `client` is NULL, or the
  * worker has no link. Nothing else changes meanwhile: the worker keeps what is not acknowledged.
  *
@@ -31,35 +34,36 @@ typedef enum request_state {
 struct core_link;
 struct worker;
 
-/* An encoded Submit with the model's name behind it. */
+/* What only a request needs that may be sent (again): the encoded Submit with the model's name
+ * behind it, and its place in the queue. Freed when the first token was relayed. */
 typedef struct kept_submit {
+    struct request *queue_previous, *queue_next; /* while QUEUED */
+    int32_t priority;
     uint32_t size, model_size;
     uint8_t bytes[];
 } kept_submit;
 
+/* Small, since a router holds tens of thousands. */
 typedef struct request {
     id128 id;
     struct core_link *client; /* NULL: away since client_gone_ms */
     struct worker *worker;    /* NULL while QUEUED, and for answers the router ended itself */
-    kept_submit *submit;      /* until a token was relayed: it may be sent again */
-    struct request *queue_previous, *queue_next; /* while QUEUED */
-    error *failure;                              /* an Error owed to a client that is away */
-    uint64_t since_ms; /* of the last progress: entered the state, relayed, acknowledged */
+    kept_submit *submit;      /* NULL once a token was relayed */
+    error *failure;           /* an Error owed to a client that is away */
+    uint64_t since_ms;        /* of the last progress: entered the state, relayed, acknowledged */
     uint64_t client_gone_ms;
     uint64_t deadline_ms; /* absolute; 0 = none */
     uint32_t table_index; /* place in the table's dense array */
     uint32_t client_stream;
-    uint32_t worker_stream;
-    uint32_t next;   /* token index */
-    uint32_t acked;  /* token index */
-    uint32_t first;  /* prior tokens: the answer's first index here */
-    uint32_t total;  /* FINISHED: tokens in all */
-    uint32_t cost;   /* outstanding tokens that the worker is charged for */
-    uint32_t tenant; /* which API token it came with; TENANT_UNKNOWN after a router restart */
-    int32_t priority;
-    uint8_t state; /* request_state */
+    uint32_t worker_stream; /* 0: its worker is away */
+    uint32_t next;          /* token index; the total when FINISHED */
+    uint32_t acked;         /* token index */
+    uint32_t cost;          /* outstanding tokens that the worker is charged for */
+    uint32_t tenant;        /* whose API token; TENANT_UNKNOWN after a router restart */
+    uint8_t state;          /* request_state */
     bool rewinding;
 } request;
+_Static_assert(sizeof(request) <= 104, "a stream costs the router little memory");
 
 #define TENANT_UNKNOWN UINT32_MAX
 

@@ -6,7 +6,7 @@
 #include "common/check.h"
 
 /* Open addressing with linear probing; a removed entry's followers are moved back (Knuth, TAOCP
- * 6.4, algorithm R), so there are no tombstones. At most half full. */
+ * 6.4, algorithm R), so there are no tombstones. At most three quarters full. */
 typedef struct pointer_table {
     request **slots;
     size_t capacity; /* power of two */
@@ -58,7 +58,7 @@ static void grow(const request_table *t, pointer_table *p, hash_function hash)
 
 static void insert(const request_table *t, pointer_table *p, hash_function hash, request *r)
 {
-    if ((p->count + 1) * 2 > p->capacity) grow(t, p, hash);
+    if ((p->count + 1) * 4 > p->capacity * 3) grow(t, p, hash);
     size_t i = hash(t, r) & (p->capacity - 1);
     while (p->slots[i] != NULL)
         i = (i + 1) & (p->capacity - 1);

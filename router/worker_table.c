@@ -89,7 +89,6 @@ void worker_table_free(worker_table *t)
 
 const worker_model *worker_find_model(const worker *w, text_view model)
 {
-    if (model.size == 0) return w->model_count == 1 ? &w->models[0] : NULL;
     for (size_t i = 0; i < w->model_count; i++)
         if (text_equal(text_of(w->models[i].name), model)) return &w->models[i];
     return NULL;

@@ -50,7 +50,7 @@ worker *worker_table_register(worker_table *t, const msg_register *said);
 void worker_table_remove(worker_table *t, worker *w);
 void worker_table_free(worker_table *t);
 
-/* Does it offer `model`? The empty name matches a worker's only model. */
+/* Does it offer `model`? Else NULL. */
 const worker_model *worker_find_model(const worker *w, text_view model);
 
 /* A number for the request on this worker's link; 0 when LIMIT_STREAMS_PER_LINK are in use. */

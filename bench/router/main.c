@@ -5,9 +5,10 @@
  * router's CPU time a token, the added latency (the worker's encode to the client's decode) and the
  * router's memory a stream. The client checks every index and every id.
  *
- *     gaggle-bench-router [--streams N]... [--seconds S] [--url URL]    CSV on stdout
+ *     gaggle-bench-router [--streams N] [--seconds S] [--scheme NAME]    CSV on stdout
  *
  * The ceiling beside each figure is what the prototype of this design did (ARCHITECTURE.md). */
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,17 +160,25 @@ static void run_worker(const char *url, double rate)
 
 /* -- the parent --------------------------------------------------------------------------- */
 
+/* Of all its threads, to the nanosecond: user and system time in /proc/PID/stat come in steps of
+ * 10 ms, more than the router uses in a second. */
 static double cpu_seconds(pid_t pid)
 {
-    char path[64], text[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *f = fopen(path, "r");
-    CHECK(f != NULL && fgets(text, sizeof text, f) != NULL);
-    fclose(f);
-    unsigned long user, system;
-    CHECK(sscanf(strrchr(text, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
-                 &user, &system) == 2);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    char path[300], folder[64];
+    snprintf(folder, sizeof folder, "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(folder);
+    CHECK(tasks != NULL);
+    uint64_t all_ns = 0;
+    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+        unsigned long long ns;
+        snprintf(path, sizeof path, "%s/%.200s/schedstat", folder, entry->d_name);
+        FILE *f = fopen(path, "r");
+        if (f == NULL) continue;
+        if (fscanf(f, "%llu", &ns) == 1) all_ns += ns;
+        fclose(f);
+    }
+    closedir(tasks);
+    return (double)all_ns / 1e9;
 }
 
 static long rss_kib(pid_t pid)
@@ -309,15 +318,17 @@ int main(int argc, char **argv)
 {
     double seconds = 5;
     const char *scheme = "tcp";
+    uint32_t only = 0;
     const option_row rows[] = {
         {"seconds", 's', OPTION_F64, &seconds, "S", "each measurement takes [5]", 0.5, 600},
         {"scheme", 0, OPTION_TEXT, &scheme, "NAME", "tcp, ws or ipc [tcp]", 0, 0},
+        {"streams", 'n', OPTION_U32, &only, "N", "64, 512 or 4096 alone [all]", 0, 0},
     };
     const option_table table = {.usage = "gaggle-bench-router [options]",
                                 .about = "What the router costs, beside the prototype's figures. "
                                          "CSV on stdout.",
                                 .rows = rows,
-                                .row_count = 2};
+                                .row_count = 3};
     error err;
     if (options_parse(&table, argc, argv, NULL, &err) != ST_OK) {
         fprintf(stderr, "gaggle-bench-router: %s\n", err.text);
@@ -329,6 +340,7 @@ int main(int argc, char **argv)
     printf("work,streams,figure,unit,prototype,ratio\n");
     for (size_t i = 0; i < sizeof prototypes / sizeof *prototypes; i++) {
         const prototype *p = &prototypes[i];
+        if (only != 0 && only != p->streams) continue;
         figures full = measure(router, scheme, p->streams, 0, seconds);
         figures rated = measure(router, scheme, p->streams, 20000, seconds);
         printf("saturation,%u,%.0f,tok/s,%.0f,%.2f\n", p->streams, full.tokens_per_second,
