@@ -37,6 +37,11 @@ static bool depth_within(const char *bytes, size_t size, uint32_t depth_max)
 
 status json_parse(json_t **out, const char *bytes, size_t size, const char *what, error *err)
 {
+    /* jansson overlooks a NUL behind a number or a word. */
+    const char *nul = size > 0 ? memchr(bytes, '\0', size) : NULL;
+    if (nul != NULL)
+        return error_set(err, ST_INVALID_ARGUMENT, "%s: not valid JSON: byte %td is NUL", what,
+                         nul - bytes);
     if (!depth_within(bytes, size, LIMIT_JSON_DEPTH))
         return error_set(err, ST_INVALID_ARGUMENT, "%s: nested deeper than %u levels", what,
                          LIMIT_JSON_DEPTH);
@@ -52,7 +57,8 @@ status json_parse(json_t **out, const char *bytes, size_t size, const char *what
 
 status file_read(char **out, size_t *out_size, const char *path, size_t size_max, error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* O_NONBLOCK: to open a pipe nobody writes to must not hang; it is refused below. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         status st = errno == ENOENT || errno == ENOTDIR ? ST_NOT_FOUND
                     : errno == EACCES                   ? ST_PERMISSION_DENIED

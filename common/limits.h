@@ -20,6 +20,7 @@
 #define LIMIT_LINK_READ_BYTES        (64u * LIMIT_KIB)
 #define LIMIT_UNAUTHENTICATED_LINKS  256u
 #define LIMIT_ACCEPTS_POSTED         64u
+#define LIMIT_CLIENT_BACKLOG_BYTES   (4u * LIMIT_MESSAGE_BYTES) /* for a client that does not read */
 #define LIMIT_NAME_BYTES             256u  /* names, ids and labels that people choose */
 #define LIMIT_TOKEN_BYTES            4096u /* a bearer token */
 #define LIMIT_ID_BYTES               16u   /* request, instance and session ids */
@@ -28,6 +29,8 @@
 
 #define LIMIT_PING_MS_DEFAULT         250u
 #define LIMIT_DEAD_MS_DEFAULT         1000u
+/* On ws nothing of a message shows before all of it is there: the largest at 13 Mbit/s. */
+#define LIMIT_DEAD_MS_WS_DEFAULT      5000u
 #define LIMIT_PING_MS_MIN             50u
 #define LIMIT_DEAD_MS_MAX             60000u
 #define LIMIT_HELLO_TIMEOUT_MS        10000u
@@ -35,6 +38,7 @@
 #define LIMIT_LINGER_MS               500u /* for a last word (Error, Bye) to reach the peer */
 #define LIMIT_REDIAL_MS_FIRST         50u
 #define LIMIT_REDIAL_MS_MAX           2000u
+#define LIMIT_REDIAL_MS_ASKED         60000u /* of a peer's retry_after_ms */
 #define LIMIT_CLIENT_GRACE_MS_DEFAULT 30000u
 #define LIMIT_WORKER_GRACE_MS_DEFAULT 5000u
 #define LIMIT_STALL_MS_DEFAULT        30000u

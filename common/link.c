@@ -38,6 +38,7 @@ enum {
     /* A silent peer may not hold a handshake slot for longer: slots bound the CPU that handshakes
      * take (about 11 ms each), and one that waits for its peer takes none. */
     TLS_SLOT_MS = 250,
+    STOOD_STILL_MS = 1000,
 };
 
 /* -- operations ------------------------------------------------------------------- */
@@ -246,7 +247,13 @@ static void on_tick(uv_timer_t *tick)
 {
     link_hub *hub = tick->data;
     uint64_t now = uv_now(hub->loop);
+    uint64_t late = now - hub->ticked_ms;
+    hub->ticked_ms = now;
+    /* This loop stood still (a stopped process, a long callback): what came meanwhile is not read
+     * yet, so nobody's time is over. */
+    bool stood_still = late > STOOD_STILL_MS;
     for (link_peer *l = hub->links; l != NULL; l = l->next) {
+        if (stood_still) link_peer_shift(l, late);
         if (l->tls_slot && now >= l->tls_slot_until_ms) link_hub_release_tls(hub, l);
         link_peer_tick(l, now);
     }
@@ -286,6 +293,7 @@ status link_hub_create(link_hub **out, uv_loop_t *loop, error *err)
     hub->handles_open = 4;
     uv_prepare_start(&hub->prepare, on_prepare);
     uv_check_start(&hub->check, on_check);
+    hub->ticked_ms = uv_now(loop);
     uv_timer_start(&hub->tick, on_tick, TICK_MS, TICK_MS);
 
     long cores = sysconf(_SC_NPROCESSORS_ONLN);

@@ -303,7 +303,8 @@ void link_listener_tick(link_listener *listener)
         if (!listener->accepts[i].in_flight) post_accept(listener, &listener->accepts[i]);
 }
 
-/* One of the two is given. One frame a message, so that any limit is a limit of messages. */
+/* One of the two is given. What we send stays cut into nng's default frames of at most 1 MiB: a
+ * peer with default settings takes no larger ones. */
 static void set_ws_options(const link_scheme *scheme, const link_limits *limits,
                            nng_stream_listener *listener, nng_stream_dialer *dialer)
 {
@@ -315,13 +316,11 @@ static void set_ws_options(const link_scheme *scheme, const link_limits *limits,
         rv |= nng_stream_listener_set_string(listener, NNG_OPT_WS_PROTOCOL, WS_SUBPROTOCOL);
         rv |= nng_stream_listener_set_size(listener, NNG_OPT_RECVMAXSZ, size);
         rv |= nng_stream_listener_set_size(listener, NNG_OPT_WS_RECVMAXFRAME, size);
-        rv |= nng_stream_listener_set_size(listener, NNG_OPT_WS_SENDMAXFRAME, size);
     } else {
         rv = nng_stream_dialer_set_bool(dialer, OPTION_WS_MESSAGE_MODE, true);
         rv |= nng_stream_dialer_set_string(dialer, NNG_OPT_WS_PROTOCOL, WS_SUBPROTOCOL);
         rv |= nng_stream_dialer_set_size(dialer, NNG_OPT_RECVMAXSZ, size);
         rv |= nng_stream_dialer_set_size(dialer, NNG_OPT_WS_RECVMAXFRAME, size);
-        rv |= nng_stream_dialer_set_size(dialer, NNG_OPT_WS_SENDMAXFRAME, size);
     }
     CHECK(rv == 0);
 }
@@ -475,6 +474,7 @@ status link_dial(link_peer **out, link_hub *hub, const char *url, const link_tls
     status st = check_url(url, false, &scheme, err);
     if (st != ST_OK) return st;
     if (hub->closing) return error_set(err, ST_FAILED_PRECONDITION, "%s: shutting down", url);
+    uv_update_time(hub->loop); /* it may be long since the loop last turned */
     link_limits filled = fill_limits(limits);
     nng_stream_dialer *dialer = NULL;
     st = dialer_create(&dialer, url, scheme, tls, &filled, err);

@@ -73,6 +73,7 @@ struct link_peer {
 
     uint64_t connect_until_ms;
     uint64_t close_until_ms; /* LINGERING or tx_failed */
+    uint64_t free_from_ms;   /* CLOSING */
     uint64_t tls_slot_until_ms;
     uint64_t tx_moved_ms; /* the send in flight last made progress */
 
@@ -118,6 +119,7 @@ struct link_hub {
     link_peer *tls_first, *tls_last; /* accepted, waiting for a handshake slot */
     unsigned tls_slots;              /* free ones */
 
+    uint64_t ticked_ms;
     link_op probe;
     uint64_t probe_start_ns;
     uint64_t probe_end_ns; /* written by nng's thread before the completion is pushed */
@@ -162,6 +164,7 @@ void link_peer_talk(link_peer *l);
 void link_peer_fail(link_peer *l, status why, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+void link_peer_shift(link_peer *l, uint64_t ms);    /* put all deadlines off */
 void link_peer_service(link_peer *l);               /* may free `l` */
 void link_peer_tick(link_peer *l, uint64_t now_ms); /* deadlines */
 

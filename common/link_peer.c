@@ -20,6 +20,10 @@ enum {
     KEEP_BYTES = 256 * 1024,
     /* Our send failed: how long what the peer sent before that may still take to be read. */
     LAST_WORDS_MS = 250,
+    /* nng gives a ws peer 100 ms to answer the closing frame, and freeing the stream before that
+     * blocks its one reaper thread for the rest: a hundred at once would hold their descriptors for
+     * ten seconds. */
+    WS_FREE_MS = 110,
 };
 
 /* SP over a byte stream: both sides send this, 0x0010 being PAIR version 0. */
@@ -63,6 +67,8 @@ static void begin_closing(link_peer *l)
     link_hub_release_tls(l->hub, l);
     if (l->dialer != NULL) nng_stream_dialer_close(l->dialer);
     if (l->stream != NULL) nng_stream_close(l->stream);
+    if (l->stream != NULL && l->scheme->framing == LINK_FRAMING_WS)
+        l->free_from_ms = uv_now(l->hub->loop) + WS_FREE_MS;
     nng_aio_cancel(l->rx.aio);
     nng_aio_cancel(l->tx.aio);
     link_hub_attend(l->hub, l);
@@ -240,9 +246,9 @@ static void post_receive(link_peer *l)
     }
     l->rx.in_flight = true;
     nng_stream_recv(l->stream, l->rx.aio);
-    /* nng's tls and ws streams notice the peer's end also while no receive is posted, and then never
-     * complete the next one. A dead stream has no peer any more, which can be asked for; if this
-     * receive found something all the same, the cancelling does nothing. */
+    /* nng's tls and ws streams notice the peer's end also while no receive is posted, and then
+     * never complete the next one. A dead stream has no peer any more, which can be asked for; if
+     * this receive found something all the same, the cancelling does nothing. */
     nng_sockaddr peer;
     if ((l->scheme->tls || l->scheme->framing == LINK_FRAMING_WS) &&
         nng_stream_get_addr(l->stream, NNG_OPT_REMADDR, &peer) != 0)
@@ -460,7 +466,9 @@ void link_peer_service(link_peer *l)
             else
                 log_debug("link refused scheme=%s why=\"%s\"", l->scheme->name, l->why_text);
         }
-        if (!l->rx.in_flight && !l->tx.in_flight) link_peer_free(l);
+        /* link_peer_tick() asks again until the time has come. */
+        bool due = uv_now(l->hub->loop) >= l->free_from_ms;
+        if (due && !l->rx.in_flight && !l->tx.in_flight) link_peer_free(l);
         return;
     }
     send_more(l);
@@ -473,15 +481,26 @@ void link_peer_service(link_peer *l)
     }
 }
 
+void link_peer_shift(link_peer *l, uint64_t ms)
+{
+    l->connect_until_ms += ms;
+    l->close_until_ms += ms;
+    l->tls_slot_until_ms += ms;
+    l->tx_moved_ms += ms;
+}
+
 void link_peer_tick(link_peer *l, uint64_t now_ms)
 {
-    if (l->state == LINK_CLOSING) return;
+    if (l->state == LINK_CLOSING) {
+        if (l->free_from_ms > 0) link_hub_attend(l->hub, l);
+        return;
+    }
     if (l->state == LINK_CONNECTING && now_ms >= l->connect_until_ms)
         link_peer_fail(l, ST_DEADLINE_EXCEEDED, "connecting took longer than %u ms",
                        l->limits.connect_ms);
     else if ((l->state == LINK_LINGERING || l->tx_failed) && now_ms >= l->close_until_ms)
         link_peer_fail(l, ST_UNAVAILABLE, "sending failed");
-    else if (l->tx.in_flight && now_ms - l->tx_moved_ms >= l->limits.tx_stall_ms)
+    else if (l->tx.in_flight && now_ms >= l->tx_moved_ms + l->limits.tx_stall_ms)
         link_peer_fail(l, ST_DEADLINE_EXCEEDED,
                        "the peer took nothing for %u ms; %zu bytes were waiting",
                        l->limits.tx_stall_ms, link_tx_bytes(l));

@@ -25,6 +25,18 @@ int log_level_parse(const char *name)
     return -1;
 }
 
+/* A foreign string in a message must not forge a second line, nor speak to the terminal. */
+static void neutralise(char *line, size_t size)
+{
+    unsigned char *at = (unsigned char *)line;
+    for (size_t i = 0; i < size; i++) {
+        if (at[i] < 0x20 || at[i] == 0x7f) at[i] = ' ';
+        /* U+0080 to U+009F are control characters, too: U+009B begins a sequence like ESC [. */
+        if (at[i] == 0xc2 && i + 1 < size && at[i + 1] >= 0x80 && at[i + 1] <= 0x9f)
+            at[i] = at[i + 1] = ' ';
+    }
+}
+
 void log_line(log_level level, const char *format, ...)
 {
     if (level > level_max) return;
@@ -42,9 +54,7 @@ void log_line(log_level level, const char *format, ...)
     va_end(args);
     if (wrote > 0) used += (size_t)wrote;
     if (used > sizeof line - 2) used = sizeof line - 2;
-    /* A foreign string in a message must not forge a second line. */
-    for (size_t i = 0; i < used; i++)
-        if ((unsigned char)line[i] < 0x20) line[i] = ' ';
+    neutralise(line, used);
     line[used++] = '\n';
     ssize_t ignored = write(STDERR_FILENO, line, used);
     (void)ignored;

@@ -14,9 +14,9 @@ enum { NAME_SIZE = 64, ROWS_MAX = 128 };
 /* "max-num-seqs" -> "GAGGLE_MAX_NUM_SEQS" */
 static void environment_name(const char *name, char out[NAME_SIZE + 8])
 {
-    int used = snprintf(out, NAME_SIZE + 8, "GAGGLE_%s", name);
-    for (int i = 0; i < used; i++)
-        out[i] = out[i] == '-' ? '_' : (char)toupper((unsigned char)out[i]);
+    snprintf(out, NAME_SIZE + 8, "GAGGLE_%s", name);
+    for (char *at = out; *at != '\0'; at++)
+        *at = *at == '-' ? '_' : (char)toupper((unsigned char)*at);
 }
 
 static size_t edit_distance(const char *a, const char *b)
@@ -54,12 +54,13 @@ const char *options_nearest(const char *typed, const char *const *names, size_t 
     return nearest;
 }
 
-static status check_range(const option_row *row, const char *source, double value, error *err)
+static status check_range(const option_row *row, const char *source, const char *text, double value,
+                          error *err)
 {
     if (row->min == 0 && row->max == 0) return ST_OK;
     if (value >= row->min && value <= row->max) return ST_OK;
-    return error_set(err, ST_INVALID_ARGUMENT, "%s is %.10g; it must be %.10g to %.10g", source,
-                     value, row->min, row->max);
+    return error_set(err, ST_INVALID_ARGUMENT, "%s is %s; it must be %.10g to %.10g", source, text,
+                     row->min, row->max);
 }
 
 static status parse_whole(const option_row *row, const char *source, const char *text,
@@ -68,20 +69,28 @@ static status parse_whole(const option_row *row, const char *source, const char 
     char *end;
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
-    bool valid = isdigit((unsigned char)text[0]) && errno == 0;
-    if (valid && row->type == OPTION_U64 && *end != '\0') {
+    bool fits = errno == 0;
+    if (row->type == OPTION_U64 && *end != '\0') {
         static const char suffixes[] = "KMGT";
         const char *suffix = strchr(suffixes, toupper((unsigned char)*end));
-        unsigned shift = suffix != NULL ? 10u * (unsigned)(suffix - suffixes + 1) : 64;
-        valid = shift < 64 && value <= UINT64_MAX >> shift;
-        if (valid) value <<= shift;
-        end++;
+        if (suffix != NULL) {
+            unsigned shift = 10u * (unsigned)(suffix - suffixes + 1);
+            fits = fits && value <= UINT64_MAX >> shift;
+            value <<= shift;
+            end++;
+        }
     }
-    if (!valid || *end != '\0' || value > limit)
+    if (!isdigit((unsigned char)text[0]) || *end != '\0')
         return error_set(err, ST_INVALID_ARGUMENT, "%s is '%s'; it must be a whole number%s",
-                         source, text, row->type == OPTION_U64 ? " (K, M, G allowed)" : "");
-    *out = value;
-    return check_range(row, source, (double)value, err);
+                         source, text, row->type == OPTION_U64 ? " (K, M, G, T allowed)" : "");
+    if (fits && value <= limit) {
+        *out = value;
+        return check_range(row, source, text, (double)value, err);
+    }
+    status st = check_range(row, source, text, INFINITY, err);
+    if (st != ST_OK) return st;
+    return error_set(err, ST_INVALID_ARGUMENT, "%s is %s; it must be at most %llu", source, text,
+                     (unsigned long long)limit);
 }
 
 static status list_add(const option_row *row, const char *source, const char *text, error *err)
@@ -123,7 +132,7 @@ static status set_value(const option_row *row, const char *source, const char *t
         if (end == text || *end != '\0' || !isfinite(value))
             return error_set(err, ST_INVALID_ARGUMENT, "%s is '%s'; it must be a number", source,
                              text);
-        st = check_range(row, source, value, err);
+        st = check_range(row, source, text, value, err);
         if (st == ST_OK) *(double *)row->target = value;
         return st;
     }

@@ -22,7 +22,7 @@
 typedef enum option_type {
     OPTION_FLAG, /* bool *: --name, or --no-name */
     OPTION_U32,  /* uint32_t * */
-    OPTION_U64,  /* uint64_t *; accepts K, M, G (powers of 1024) */
+    OPTION_U64,  /* uint64_t *; accepts K, M, G, T (powers of 1024) */
     OPTION_F64,  /* double * */
     OPTION_TEXT, /* const char **: points into argv or the environment */
     OPTION_LIST, /* option_list *: may be repeated; in the environment separated by commas */

@@ -8,10 +8,13 @@
  *   dialler    one session for the life of the process; links below it come and go
  *              (on_up / on_down alternate), trying the URLs in turn.
  *
- * Hello, Welcome, Ping, Pong and Bye never reach on_envelope. A malformed message, a wrong `link`
- * or a jump in `n` answers Error(fatal) and closes; on_down tells. Liveness: Ping when nothing was
+ * Hello, Welcome, Ping, Pong, Bye and an Error that is fatal to the link never reach on_envelope. A
+ * malformed or oversized message, a wrong `link` or a jump in `n` answers Error(fatal) and closes;
+ * on_down tells. Liveness: Ping when nothing was
  * sent for ping_ms; any byte received is life; dead after dead_ms plus three times the hub's lag;
- * when the loop itself was late by more than two ping intervals, all clocks start anew.
+ * when the loop itself was late by more than two ping intervals, all clocks start anew. On ws and
+ * wss, where a large message shows nothing until it is whole, the default dead_ms is longer
+ * (LIMIT_DEAD_MS_WS_DEFAULT). A client that lets LIMIT_CLIENT_BACKLOG_BYTES pile up is closed.
  *
  * Loop thread only. A callback may call any function here, session_close() on its own session
  * included. */
@@ -29,7 +32,8 @@ typedef struct session_handlers {
     /* Acceptor: a peer says Hello. Judge it (role, token) and fill `welcome` (version, ping, dead
      * and message size are already filled with the agreed values; build text must be static).
      * ST_OK: Welcome is sent, on_up follows. Anything else: Error with that code and err's text is
-     * sent and the link closed; on_down is not called for it. `*session_ctx` is the context for
+     * sent and the link closed; on_down is not called for it. After ST_OK on_down comes in any
+     * case, on_up only if the callback did not close the session. `*session_ctx` is the context for
      * this session's later callbacks (NULL at the call). */
     status (*on_hello)(void *ctx, session *s, const msg_hello *hello, msg_welcome *welcome,
                        void **session_ctx, error *err);
@@ -40,13 +44,16 @@ typedef struct session_handlers {
     void (*on_envelope)(void *session_ctx, session *s, const envelope *e, const error *refused);
     /* Nothing waits to be sent: the time to build Tokens and Ack batches. */
     void (*on_idle)(void *session_ctx, session *s);
-    /* The link is gone. Acceptor: the session too, after this call. Dialler: it will try again,
+    /* The link is gone; `why` has ST_OK when session_close() was called here, ST_CANCELLED when the
+     * peer said Bye. Acceptor: the session
+     * is gone, too, after this call. Dialler: it will try again,
      * unless session_close() was called or `why` is final (see below), in which case
      * on_closed follows. Also called for each failed attempt before the first on_up. */
     void (*on_down)(void *session_ctx, session *s, const error *why);
     /* Dialler: closed for good and freed after this call: session_close() was called, or the
-     * router refused us in a way that trying again cannot mend (UNAUTHENTICATED,
-     * PERMISSION_DENIED, FAILED_PRECONDITION = protocol version). */
+     * router refused us by an Error that trying again cannot mend (UNAUTHENTICATED,
+     * PERMISSION_DENIED, FAILED_PRECONDITION = protocol version). Failures of the network or of TLS
+     * are never final. */
     void (*on_closed)(void *session_ctx, session *s, const error *why);
 } session_handlers; /* unused callbacks may be NULL, except on_envelope */
 

@@ -335,7 +335,14 @@ static void unlink_dirty(core *c, const core_link *l)
     if (*at != NULL) *at = l->next_dirty;
 }
 
-void core_link_down(core *c, core_link *l, uint64_t now_ms)
+/* Nobody wants it any more. */
+static void drop(core *c, request *r)
+{
+    if (request_worker_is_up(r)) core_send_forget(c, r);
+    core_done(c, r);
+}
+
+void core_link_down(core *c, core_link *l, bool for_good, uint64_t now_ms)
 {
     c->now_ms = now_ms;
     if (l->role == ROLE_WORKER && l->worker != NULL) core_worker_link_lost(c, l->worker);
@@ -344,7 +351,9 @@ void core_link_down(core *c, core_link *l, uint64_t now_ms)
         core_forget_pending_resumes(c, l);
         for (size_t i = request_table_count(c->requests); l->streams > 0 && i-- > 0;) {
             request *r = request_table_at(c->requests, i);
-            if (r->client == l) core_detach_client(c, r);
+            if (r->client != l) continue;
+            core_detach_client(c, r);
+            if (for_good) drop(c, r);
         }
     }
     unlink_dirty(c, l);
@@ -357,14 +366,12 @@ static void tick_request(core *c, request *r)
 {
     uint64_t idle_ms = c->now_ms - r->since_ms;
     if (r->client == NULL && c->now_ms - r->client_gone_ms >= c->options.client_grace_ms) {
-        if (request_worker_is_up(r)) core_send_forget(c, r);
-        core_done(c, r);
+        drop(c, r);
     } else if (r->deadline_ms != 0 && c->now_ms >= r->deadline_ms) {
         r->deadline_ms = 0;
         core_cancel(c, r, FINISH_DEADLINE, ST_DEADLINE_EXCEEDED, "the deadline passed");
     } else if (r->state == REQUEST_FINISHED && idle_ms >= c->options.stall_ms) {
-        if (request_worker_is_up(r)) core_send_forget(c, r);
-        core_done(c, r);
+        drop(c, r);
     } else if (r->state == REQUEST_RUNNING && r->client != NULL && r->acked < r->next &&
                idle_ms >= c->options.stall_ms) {
         core_cancel(c, r, FINISH_SLOW_CONSUMER, ST_CANCELLED, "tokens were not acknowledged");

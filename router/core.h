@@ -52,8 +52,9 @@ core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, const
 /* A validated envelope came. `refused` as in session.h: a Submit that broke a limit. */
 void core_envelope(core *c, core_link *l, const envelope *e, const error *refused, uint64_t now_ms);
 
-/* The link is gone; the pointer is dead after the call. */
-void core_link_down(core *c, core_link *l, uint64_t now_ms);
+/* The link is gone; the pointer is dead after the call. `for_good`: the peer said Bye, so that a
+ * client's requests are dropped at once instead of after its grace. */
+void core_link_down(core *c, core_link *l, bool for_good, uint64_t now_ms);
 
 /* Time passes: call at least every 100 ms. */
 void core_tick(core *c, uint64_t now_ms);

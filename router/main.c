@@ -117,7 +117,8 @@ static void on_down(void *ctx, session *s, const error *why)
 {
     peer *p = ctx;
     log_info("peer=%s disconnected reason=\"%s\"", session_peer_name(s), why->text);
-    if (p->link != NULL) core_link_down(p->router->core, p->link, clock_now_ms());
+    if (p->link != NULL)
+        core_link_down(p->router->core, p->link, why->code == ST_CANCELLED, clock_now_ms());
     mem_free(p);
 }
 

@@ -170,11 +170,13 @@ static void take_output(void *ctx, const engine_output *output)
     if (output->finished) append_finish(&t->building, output);
 }
 
-/* The column's bytes become the batch's. */
+/* The column's bytes become the batch's; the next batch is likely to be as large. */
 static void *hand_over(buffer *column)
 {
+    buffer next = {0};
+    buffer_reserve(&next, column->size);
     void *data = column->data;
-    *column = (buffer){0};
+    *column = next;
     return data;
 }
 

@@ -38,18 +38,20 @@ typedef struct engine_request {
     uint32_t min_tokens;
     bool ignore_eos;
     int32_t priority;
-    uint32_t credit_end;  /* may emit token indices below this; see engine_credit() */
-    bool wants_logits;    /* keep the raw logits after the prompt: engine_output.logits */
+    uint32_t credit_end; /* may emit token indices below this; see engine_credit() */
+    bool wants_logits;   /* keep the raw logits after the prompt: engine_output.logits */
 } engine_request;
 
 /* Frees it and all it owns; for requests that were never submitted. NULL is fine. */
 void engine_request_destroy(engine_request *request);
 
 typedef struct engine_options {
-    uint32_t step_tokens;    /* prefill and decode tokens a step; 0 = the backend's capacity */
-    uint32_t sequences_max;  /* running at once; 0 = the backend's capacity */
-    uint32_t context_max;    /* 0 = the model's */
-    bool prefix_cache;       /* reuse KV of equal prefixes */
+    uint32_t step_tokens;       /* prefill and decode tokens a step; 0 = the backend's capacity */
+    uint32_t sequences_max;     /* running at once; 0 = the backend's capacity */
+    uint32_t context_max;       /* 0 = the model's; see engine_context_max() */
+    bool prefix_cache;          /* reuse KV of equal prefixes */
+    uint64_t (*clock_us)(void); /* read after the backend ran, so that a request's times count the
+                                   step; NULL: the step's start stands for its end */
 } engine_options;
 
 engine_options engine_options_default(void);
@@ -58,7 +60,7 @@ engine_options engine_options_default(void);
 typedef struct engine_output {
     uint64_t key;
     uint32_t first_index;        /* index of tokens[0] in the answer */
-    uint32_t token_count;        /* 0 or 1, or more when replay released text */
+    uint32_t token_count;        /* 0 or 1 */
     const sampled_token *tokens; /* [token_count] */
     const uint32_t *text_sizes;  /* [token_count] bytes of `text` that belong to each */
     const uint8_t *text;         /* whole UTF-8 characters; held-back text comes later */
@@ -77,16 +79,23 @@ typedef struct engine_output {
 
 typedef void (*engine_sink)(void *ctx, const engine_output *output);
 
-/* `b`, `m` and `t` must outlive it; the sink is called from engine_step() alone. */
+/* `b`, `m` and `t` must outlive it; the sink is called from engine_step() alone and must not call
+ * the engine. ST_INVALID_ARGUMENT: an option is above what backend or model can do; says which. */
 MUST_USE status engine_create(engine **out, backend *b, const model *m, const tokenizer *t,
                               const engine_options *options, engine_sink sink, void *sink_ctx,
                               error *err);
 void engine_destroy(engine *e); /* drops what still runs, without outputs */
 
+/* Tokens that prompt and answer together may have: the smallest of the option, the model's context
+ * and what all KV blocks hold. */
+uint32_t engine_context_max(const engine *e);
+
 /* Queue a request. Its first output, or its refusal (finished, FINISH_FAILED), comes from a later
- * engine_step(). ST_INVALID_ARGUMENT: empty prompt, prompt + 1 > context, an id outside the
- * vocabulary, a prompt that can never fit the KV blocks: `err` says which, `request` stays the
- * caller's. */
+ * engine_step(). ST_INVALID_ARGUMENT: an empty prompt, prompt + max_tokens beyond
+ * engine_context_max(), an id outside the vocabulary, prior tokens that go on after the answer's
+ * end. ST_RESOURCE_EXHAUSTED: LIMIT_STREAMS_PER_LINK requests are in the engine already. `err` says
+ * which, and `request` stays the caller's. Prior tokens that already end the answer make it finish
+ * at once, without a further token. */
 MUST_USE status engine_submit(engine *e, engine_request *request, uint64_t now_us, error *err);
 
 /* End it: one last output with `reason` (FINISH_CANCELLED, _DEADLINE, _SLOW_CONSUMER) comes from
@@ -103,7 +112,7 @@ void engine_credit(engine *e, uint64_t key, uint32_t credit_end);
 bool engine_step(engine *e, uint64_t now_us, error *err);
 
 typedef struct engine_stats {
-    uint32_t running, waiting;
+    uint32_t running, waiting;          /* with and without KV blocks */
     uint32_t kv_blocks, kv_blocks_free; /* free includes cached blocks nobody uses */
     uint32_t last_step_tokens, last_step_sequences;
     uint64_t steps, prompt_tokens, cached_tokens, output_tokens, preemptions;

@@ -46,17 +46,17 @@ MUST_USE status sampling_params_check(const sampling_params *params, uint32_t vo
 
 /* What the penalties and the draw need to know about one sequence at one step. */
 typedef struct sampling_context {
-    const uint32_t *ids;   /* prompt and answer so far */
-    uint32_t prompt_count; /* ids[0 .. prompt_count) are the prompt */
-    uint32_t id_count;     /* the new token's absolute position */
+    const uint32_t *ids;        /* prompt and answer so far */
+    uint32_t prompt_count;      /* ids[0 .. prompt_count) are the prompt */
+    uint32_t id_count;          /* the new token's absolute position */
     const uint32_t *masked_ids; /* must not be drawn now (end tokens before min_tokens) */
     uint32_t masked_count;
 } sampling_context;
 
 typedef struct sampled_token {
     uint32_t id;
-    float logprob;      /* natural log; NaN when logprobs are off */
-    uint32_t top_count; /* min(params.logprobs, vocab) */
+    float logprob;                        /* natural log; NaN when logprobs are off */
+    uint32_t top_count;                   /* at most params.logprobs; masked tokens are left out */
     uint32_t top_ids[LIMIT_LOGPROBS_TOP]; /* likeliest first; lowest id first on a tie */
     float top_logprobs[LIMIT_LOGPROBS_TOP];
 } sampled_token;
@@ -74,7 +74,11 @@ MUST_USE status sampler_draw(sampler *s, float *logits, uint32_t vocab_used,
                              const sampling_params *params, const sampling_context *context,
                              sampled_token *out);
 
-/* Uniform in [0, 1) for (seed, position): Philox as above. Exposed for tests and the GPU's twin. */
-float sampling_uniform(uint64_t seed, uint32_t position);
+/* Philox4x32-10: four random words for a key and a counter. */
+void sampling_philox(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]);
+
+/* The draw's 64 random bits: Philox with the seed as key (low word first) and (position, 0, 0, 0)
+ * as counter; output words 0 (low) and 1. Exposed for tests and the GPU's twin. */
+uint64_t sampling_random(uint64_t seed, uint32_t position);
 
 #endif

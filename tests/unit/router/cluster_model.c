@@ -149,7 +149,7 @@ static void node_cut(node *n)
     cluster *t = n->cluster;
     if (n->link == NULL) return;
     /* What was on its way may have arrived or not. */
-    core_link_down(t->core, n->link, t->now_ms);
+    core_link_down(t->core, n->link, false, t->now_ms);
     n->link = NULL;
     n->closing = false;
     pipe_clear(n->to_core);

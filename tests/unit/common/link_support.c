@@ -1,0 +1,388 @@
+#include "link_support.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+const char *const scheme_names[SCHEME_COUNT] = {"tcp", "tls+tcp", "ws", "wss", "ipc"};
+
+/* -- the loop -------------------------------------------------------------------- */
+
+static void on_deadline(uv_timer_t *timer)
+{
+    *(bool *)timer->data = true;
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    *(bool *)handle->data = true;
+}
+
+bool run_until(uv_loop_t *loop, condition holds, void *arg, uint64_t ms)
+{
+    bool late = false;
+    bool closed = false;
+    uv_timer_t deadline;
+    uv_timer_init(loop, &deadline);
+    uv_update_time(loop);
+    deadline.data = &late;
+    uv_timer_start(&deadline, on_deadline, ms, 0);
+    while (!late && !holds(arg))
+        uv_run(loop, UV_RUN_ONCE);
+    deadline.data = &closed;
+    uv_close((uv_handle_t *)&deadline, on_handle_closed);
+    while (!closed)
+        uv_run(loop, UV_RUN_NOWAIT);
+    return holds(arg);
+}
+
+static bool never(void *arg)
+{
+    (void)arg;
+    return false;
+}
+
+void run_for(uv_loop_t *loop, uint64_t ms)
+{
+    run_until(loop, never, NULL, ms);
+}
+
+typedef struct counted {
+    const unsigned *counter;
+    unsigned value;
+} counted;
+
+static bool reached(void *arg)
+{
+    const counted *c = arg;
+    return *c->counter >= c->value;
+}
+
+bool run_until_at_least(uv_loop_t *loop, const unsigned *counter, unsigned value)
+{
+    counted c = {counter, value};
+    return run_until(loop, reached, &c, BUDGET_MS);
+}
+
+link_hub *open_hub(uv_loop_t *loop)
+{
+    link_hub *hub = NULL;
+    error err;
+    assert_int_equal(uv_loop_init(loop), 0);
+    assert_int_equal(link_hub_create(&hub, loop, &err), ST_OK);
+    return hub;
+}
+
+static void set_flag(void *arg)
+{
+    *(unsigned *)arg = 1;
+}
+
+void close_hub(uv_loop_t *loop, link_hub *hub)
+{
+    unsigned closed = 0;
+    link_hub_close(hub, set_flag, &closed);
+    assert_true(run_until_at_least(loop, &closed, 1));
+    assert_int_equal(uv_run(loop, UV_RUN_NOWAIT), 0);
+    assert_int_equal(uv_loop_close(loop), 0);
+}
+
+/* -- schemes ------------------------------------------------------------------------ */
+
+static const char *scratch(void)
+{
+    const char *folder = getenv("GAGGLE_TEST_TMP");
+    return folder != NULL ? folder : "/tmp";
+}
+
+/* Short, because the folder may leave few of the 107 bytes: the path is relative to it. */
+static void socket_path(char *out, size_t size, const char *tag)
+{
+    snprintf(out, size, "%s/%s", scratch(), tag);
+    if (strlen(out) < sizeof((struct sockaddr_un *)NULL)->sun_path) return;
+    assert_int_equal(chdir(scratch()), 0);
+    snprintf(out, size, "%s", tag);
+}
+
+static test_url make_url(scheme s, const char *tag, uint16_t port)
+{
+    test_url url;
+    if (s == IPC) {
+        char path[128];
+        socket_path(path, sizeof path, tag);
+        snprintf(url.text, sizeof url.text, "ipc://%s", path);
+    } else {
+        bool http = s == WS || s == WSS;
+        snprintf(url.text, sizeof url.text, "%s://127.0.0.1:%u%s%s", scheme_names[s], port,
+                 http ? "/" : "", http ? tag : "");
+    }
+    return url;
+}
+
+test_url listen_url(scheme s, const char *tag)
+{
+    return make_url(s, tag, 0);
+}
+
+test_url dial_url(scheme s, const char *tag, uint16_t port)
+{
+    return make_url(s, tag, port);
+}
+
+/* -- certificates --------------------------------------------------------------------- */
+
+static char paths[8][300];
+static link_tls server_config, client_config, foreign_config, none_config, name_config, ca_config;
+
+static void shell(const char *format, ...)
+{
+    char command[2048];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(command, sizeof command, format, args);
+    va_end(args);
+    assert_int_equal(system(command), 0);
+}
+
+static const char *file(unsigned slot, const char *name)
+{
+    snprintf(paths[slot], sizeof paths[slot], "%s/%s", scratch(), name);
+    return paths[slot];
+}
+
+static void make_ca(const char *name)
+{
+    shell("cd '%s' && openssl ecparam -name prime256v1 -genkey -noout -out %s.key && "
+          "openssl req -x509 -new -key %s.key -subj /CN=%s -days 2 -out %s.pem 2>/dev/null",
+          scratch(), name, name, name, name);
+}
+
+static void make_certificate(const char *name, const char *host, const char *ca)
+{
+    shell("cd '%s' && openssl ecparam -name prime256v1 -genkey -noout -out %s.key && "
+          "openssl req -new -key %s.key -subj /CN=%s -out %s.csr && "
+          "printf 'subjectAltName=DNS:%s' > %s.ext && "
+          "openssl x509 -req -in %s.csr -CA %s.pem -CAkey %s.key -CAcreateserial -days 2 "
+          "-extfile %s.ext -out %s.pem 2>/dev/null",
+          scratch(), name, name, host, name, host, name, name, ca, ca, name, name);
+}
+
+void make_certificates(void)
+{
+    if (server_config.ca_file != NULL) return;
+    make_ca("ca");
+    make_ca("foreign-ca");
+    make_certificate("server", "gaggle.test", "ca");
+    make_certificate("client", "worker-1", "ca");
+    make_certificate("foreign", "worker-1", "foreign-ca");
+    const char *ca = file(0, "ca.pem");
+    server_config = (link_tls){.ca_file = ca,
+                               .cert_file = file(1, "server.pem"),
+                               .key_file = file(2, "server.key"),
+                               .require_peer = true};
+    client_config = (link_tls){.ca_file = ca,
+                               .cert_file = file(3, "client.pem"),
+                               .key_file = file(4, "client.key"),
+                               .server_name = "gaggle.test"};
+    foreign_config = (link_tls){.ca_file = ca,
+                                .cert_file = file(5, "foreign.pem"),
+                                .key_file = file(6, "foreign.key"),
+                                .server_name = "gaggle.test"};
+    none_config = (link_tls){.ca_file = ca, .server_name = "gaggle.test"};
+    name_config = client_config;
+    name_config.server_name = "other.test";
+    ca_config = client_config;
+    ca_config.ca_file = file(7, "foreign-ca.pem");
+}
+
+const link_tls *server_tls(scheme s)
+{
+    return scheme_has_tls(s) ? &server_config : NULL;
+}
+
+const link_tls *client_tls(scheme s)
+{
+    return scheme_has_tls(s) ? &client_config : NULL;
+}
+
+const link_tls *foreign_client_tls(void)
+{
+    return &foreign_config;
+}
+
+const link_tls *no_certificate_tls(void)
+{
+    return &none_config;
+}
+
+const link_tls *wrong_name_tls(void)
+{
+    return &name_config;
+}
+
+const link_tls *wrong_ca_tls(void)
+{
+    return &ca_config;
+}
+
+/* -- ends -------------------------------------------------------------------------------- */
+
+static void *end_up(void *ctx, link_peer *l)
+{
+    end *e = ctx;
+    assert_true(e->link == NULL || e->link == l);
+    e->link = l;
+    e->ups++;
+    return e;
+}
+
+static void *server_up(void *ctx, link_peer *l)
+{
+    server *s = ctx;
+    end *e = mem_calloc(1, sizeof *e);
+    e->link = l;
+    e->ups = 1;
+    e->hook = s->hook;
+    e->idle_hook = s->idle_hook;
+    e->hook_arg = s->hook_arg;
+    e->downs_total = &s->downs;
+    e->next = s->ends;
+    s->ends = e;
+    s->ups++;
+    return e;
+}
+
+static void end_message(void *ctx, link_peer *l, const uint8_t *bytes, size_t size)
+{
+    end *e = ctx;
+    assert_ptr_equal(e->link, l);
+    assert_int_equal(e->downs, 0);
+    e->messages++;
+    e->bytes += size;
+    buffer_clear(&e->last);
+    buffer_append(&e->last, bytes, size);
+    if (e->hook != NULL) e->hook(e, bytes, size);
+}
+
+static void end_idle(void *ctx, link_peer *l)
+{
+    end *e = ctx;
+    assert_true(link_is_idle(l));
+    assert_int_equal(e->downs, 0);
+    e->idles++;
+    if (e->idle_hook != NULL) e->idle_hook(e);
+}
+
+static void end_refused(void *ctx, link_peer *l, const char *text)
+{
+    end *e = ctx;
+    e->refusals++;
+    link_send(l, (const uint8_t *)text, strlen(text));
+}
+
+static void end_down(void *ctx, link_peer *l, status why, const char *text)
+{
+    end *e = ctx;
+    if (e->link != NULL) assert_ptr_equal(e->link, l);
+    assert_int_equal(e->downs, 0);
+    e->downs++;
+    if (e->downs_total != NULL) ++*e->downs_total;
+    e->why = why;
+    snprintf(e->text, sizeof e->text, "%s", text);
+    e->link = NULL;
+}
+
+const link_handlers end_handlers = {end_up, end_message, end_idle, end_refused, end_down};
+const link_handlers server_handlers = {server_up, end_message, end_idle, end_refused, end_down};
+
+void server_open(server *srv, link_hub *hub, scheme s, const char *tag, const link_limits *limits)
+{
+    error err;
+    status st = link_listen(&srv->listener, hub, listen_url(s, tag).text, server_tls(s), limits,
+                            &server_handlers, srv, &err);
+    if (st != ST_OK) fail_msg("%s", err.text);
+}
+
+void end_free(end *e)
+{
+    buffer_free(&e->last);
+}
+
+void server_free(server *s)
+{
+    while (s->ends != NULL) {
+        end *e = s->ends;
+        s->ends = e->next;
+        end_free(e);
+        mem_free(e);
+    }
+}
+
+void connect_end(uv_loop_t *loop, link_hub *hub, end *e, server *srv, scheme s, const char *tag)
+{
+    error err;
+    unsigned ups = srv->ups;
+    test_url url = dial_url(s, tag, link_listener_port(srv->listener));
+    status st = link_dial(&e->link, hub, url.text, client_tls(s), NULL, &end_handlers, e, &err);
+    if (st != ST_OK) fail_msg("%s", err.text);
+    if (!run_until_at_least(loop, &e->ups, 1) || !run_until_at_least(loop, &srv->ups, ups + 1))
+        fail_msg("%s did not come up: %s", url.text, e->text);
+}
+
+void echo(end *e, const uint8_t *bytes, size_t size)
+{
+    link_send(e->link, bytes, size);
+}
+
+/* -- raw sockets ---------------------------------------------------------------------------- */
+
+int raw_connect(scheme s, const char *tag, uint16_t port)
+{
+    int fd;
+    if (s == IPC) {
+        struct sockaddr_un name = {.sun_family = AF_UNIX};
+        socket_path(name.sun_path, sizeof name.sun_path, tag);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof name), 0);
+    } else {
+        struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(port)};
+        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof name), 0);
+    }
+    return fd;
+}
+
+void raw_close_with_reset(int fd)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    close(fd);
+}
+
+void raw_write(int fd, const void *bytes, size_t size)
+{
+    ssize_t ignored = send(fd, bytes, size, MSG_NOSIGNAL);
+    (void)ignored;
+}
+
+unsigned open_descriptors(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    assert_non_null(folder);
+    unsigned count = 0;
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count - 3; /* ".", ".." and the folder itself */
+}

@@ -1,0 +1,132 @@
+#include "tests/unit/worker/engine/fake_backend.h"
+
+#include <string.h>
+
+#include "common/check.h"
+#include "common/mem.h"
+
+typedef struct kv_slot {
+    uint32_t token;
+    uint32_t position;
+    bool written;
+} kv_slot;
+
+typedef struct fake_backend {
+    backend base;
+    fake_backend_options options;
+    kv_slot *slots; /* [kv_blocks * LIMIT_KV_BLOCK_TOKENS] */
+    float *logits;
+    sampler *sampler;
+    uint64_t steps, tokens;
+} fake_backend;
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ x >> 32) * 0xD6E8FEB86659FD93u;
+    x = (x ^ x >> 32) * 0xD6E8FEB86659FD93u;
+    return x ^ x >> 32;
+}
+
+static kv_slot *slot_at(fake_backend *f, const step_sequence *s, uint32_t position)
+{
+    uint32_t index = position / LIMIT_KV_BLOCK_TOKENS;
+    CHECK(index < s->block_count);
+    uint32_t block = s->blocks[index];
+    CHECK(block < f->options.kv_blocks);
+    return &f->slots[(size_t)block * LIMIT_KV_BLOCK_TOKENS + position % LIMIT_KV_BLOCK_TOKENS];
+}
+
+static void fill_logits(fake_backend *f, const step_sequence *s, uint32_t end)
+{
+    uint64_t hash = 1;
+    for (uint32_t position = 0; position < end; position++) {
+        const kv_slot *slot = slot_at(f, s, position);
+        CHECK(slot->written && slot->position == position);
+        hash = mix(hash * 31 + slot->token);
+    }
+    for (uint32_t id = 0; id < f->options.vocab; id++) {
+        f->logits[id] = (float)(mix(hash + id) >> 40) * 0x1p-24f * 6.0f;
+        if (id >= 'a' && id <= 'd') f->logits[id] += 4.0f; /* so that stop strings turn up */
+    }
+    f->logits[f->options.likely_id] += 3.0f;
+    /* Padding rows may hold anything. */
+    for (uint32_t id = f->options.vocab_used; id < f->options.vocab; id++)
+        f->logits[id] = 1e30f;
+    if (s->logits_out != NULL) memcpy(s->logits_out, f->logits, f->options.vocab * sizeof(float));
+}
+
+static status fake_step(backend *b, const step_plan *plan, sampled_token *sampled, error *err)
+{
+    fake_backend *f = (fake_backend *)b;
+    const fake_backend_options *o = &f->options;
+    CHECK(plan->token_count >= 1 && plan->token_count <= o->step_tokens);
+    CHECK(plan->sequence_count >= 1 && plan->sequence_count <= o->step_sequences);
+    f->steps++;
+    f->tokens += plan->token_count;
+    if (f->steps == o->fail_at_step)
+        return error_set(err, ST_INTERNAL, "the fake device is on fire");
+
+    /* Last to first: nobody may rely on what another sequence writes in the same step. */
+    uint32_t samples = 0, tokens = 0;
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        samples += plan->sequences[i].wants_sample;
+        CHECK(plan->sequences[i].token_begin == tokens);
+        tokens += plan->sequences[i].token_count;
+    }
+    CHECK(tokens == plan->token_count);
+    for (uint32_t i = plan->sequence_count; i-- > 0;) {
+        const step_sequence *s = &plan->sequences[i];
+        uint32_t end = s->position + s->token_count;
+        if (o->cheap) {
+            if (s->wants_sample)
+                sampled[--samples] = (sampled_token){
+                    .id = 'a' + plan->tokens[s->token_begin + s->token_count - 1] % 26};
+            continue;
+        }
+        for (uint32_t t = 0; t < s->token_count; t++)
+            *slot_at(f, s, s->position + t) = (kv_slot){
+                .token = plan->tokens[s->token_begin + t],
+                .position = s->position + t,
+                .written = true,
+            };
+        if (!s->wants_sample) continue;
+        CHECK(s->context.id_count == end);
+        fill_logits(f, s, end);
+        if (sampler_draw(f->sampler, f->logits, o->vocab_used, s->sampling, &s->context,
+                         &sampled[--samples]) != ST_OK)
+            return error_set(err, ST_INTERNAL, "no sample");
+    }
+    return ST_OK;
+}
+
+static void fake_destroy(backend *b)
+{
+    fake_backend *f = (fake_backend *)b;
+    mem_free(f->slots);
+    mem_free(f->logits);
+    sampler_destroy(f->sampler);
+    mem_free(f);
+}
+
+backend *fake_backend_create(const fake_backend_options *options)
+{
+    static const backend_class class = {fake_step, fake_destroy};
+    fake_backend *f = mem_calloc(1, sizeof *f);
+    f->base.class = &class;
+    f->base.capacity = (backend_capacity){
+        .kv_blocks = options->kv_blocks,
+        .kv_block_bytes = 1,
+        .step_tokens = options->step_tokens,
+        .step_sequences = options->step_sequences,
+    };
+    f->options = *options;
+    f->slots = mem_calloc((size_t)options->kv_blocks * LIMIT_KV_BLOCK_TOKENS, sizeof *f->slots);
+    f->logits = mem_alloc(options->vocab * sizeof *f->logits);
+    f->sampler = sampler_create(options->vocab);
+    return &f->base;
+}
+
+uint64_t fake_backend_tokens(const backend *b)
+{
+    return ((const fake_backend *)b)->tokens;
+}
