@@ -124,6 +124,7 @@ typedef struct msg_live {
     uint32_t base, next; /* base: the wire's `oldest` */
     bool finished;
     text_view model;
+    bool yours;
 } msg_live;
 
 typedef struct msg_register {

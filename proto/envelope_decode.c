@@ -144,6 +144,7 @@ static status live_from(const Gaggle__Pb__Live *m, msg_live *out, error *err)
         .base = m->oldest,
         .next = m->next,
         .finished = m->finished,
+        .yours = m->yours,
         .model = text_from(m->model),
     };
     return id_from(&out->request_id, m->request_id, "Live.request_id", err);

@@ -91,6 +91,7 @@ static void register_to(const msg_register *e, Gaggle__Pb__Register *m, arena *s
         SET(live, oldest, from->base);
         SET(live, next, from->next);
         SET_USED(live, finished, from->finished);
+        SET_USED(live, yours, from->yours);
         SET_TEXT(live, model, from->model);
         m->live[i] = live;
     }

@@ -63,7 +63,8 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
         return;
     }
     if (r == NULL) {
-        r = request_table_add(c->requests, &live->request_id);
+        /* Ours, but ended: what told the worker so was lost with its link. */
+        if (!live->yours) r = request_table_add(c->requests, &live->request_id);
         if (r == NULL) {
             a->drop[a->drop_count++] = live->request_id;
             return;

@@ -21,6 +21,7 @@ typedef struct preparation preparation;
 
 typedef struct stream {
     id128 request_id;
+    id128 router; /* the router process that gave it its number last */
     uint64_t key; /* its name in the engine */
     uint32_t number;
     uint32_t window;
@@ -64,6 +65,7 @@ struct router_link {
     uint32_t stream_count;
     key_map *by_key, *by_number;
     uint64_t next_key;
+    id128 router;       /* the process we are, or were last, connected to */
     uint32_t preparing; /* on the thread pool, forgotten ones included */
     token_columns columns;
     uint64_t down_since_ms; /* 0 while the link is up */
@@ -92,6 +94,7 @@ static void stream_set_number(router_link *l, stream *s, uint32_t number)
     if (s->number != 0) key_map_remove(l->by_number, s->number);
     s->number = number;
     if (number == 0) return;
+    s->router = l->router;
     stream *holder = key_map_remove(l->by_number, number);
     if (holder != NULL) holder->number = 0;
     key_map_add(l->by_number, number, s);
@@ -442,9 +445,9 @@ static void wake_loop(void *ctx)
 static void on_up(void *ctx, session *dialler, const msg_welcome *welcome)
 {
     (void)dialler;
-    (void)welcome;
     router_link *l = ctx;
     l->down_since_ms = 0;
+    l->router = welcome->router_instance;
     arena scratch = {0};
     msg_live *live = arena_alloc(&scratch, l->stream_count * sizeof *live);
     for (uint32_t i = 0; i < l->stream_count; i++) {
@@ -453,11 +456,12 @@ static void on_up(void *ctx, session *dialler, const msg_welcome *welcome)
                              .base = s->held.base,
                              .next = s->held.made,
                              .finished = s->phase == STREAM_FINISHED,
+                             .yours = id128_equal(&s->router, &welcome->router_instance),
                              .model = text_of(l->model_name)};
     }
     msg_model offered = {.name = text_of(l->model_name),
-                       .revision = text_of(l->revision),
-                       .context_max = l->options.request.context_max};
+                         .revision = text_of(l->revision),
+                         .context_max = l->options.request.context_max};
     envelope e = {.kind = ENVELOPE_REGISTER};
     e.reg = (msg_register){.worker_id = text_of(l->worker_id),
                            .device = text_of(l->device),

@@ -146,7 +146,8 @@ def memory_turns(rng, turns):
         (f"I live in {place}.", "Where do I live?", sentence(f"You live in {place}")),
         (f"I am {age} years old.", "How old am I?", f"You are {age} years old."),
         (f"My {animal} is called {name}.", f"What is my {animal} called?", f"Your {animal} is called {name}."),
-        (f"I have a {animal} named {name}.", f"What is the name of my {animal}?", f"Your {animal} is called {name}."),
+        (f"I have a {animal} named {name}.", f"What is the name of my {animal}?",
+         f"Your {animal} is called {name}."),
         (f"My favourite colour is {shade}.", "What is my favourite colour?", f"Your favourite colour is {shade}."),
         (f"My favorite color is {shade}.", "What is my favorite color?", f"Your favourite colour is {shade}."),
         (f"My number is {number}.", "What is my number?", f"Your number is {number}."),
@@ -158,46 +159,63 @@ def memory_turns(rng, turns):
     turns.append((asked, answer, ()))
 
 
+AGAIN = ["Say that again.", "Can you repeat that?", "Repeat that, please.", "Once more, please.",
+         "What did you say?", "Pardon?", "Again?"]
+SURE = ["Are you sure?", "Really?", "Is that true?", "Is that right?"]
+ANOTHER_COUNTRY = ["And of {c}?", "And {c}?", "And what about {c}?", "What about {c}?",
+                   "And the one of {c}?", "and {c}", "{c}?", "How about {c}?", "And for {c}?"]
+ITS_CONTINENT = ["On which continent is it?", "Which continent is that on?", "Where is that country?"]
+ITS_CAPITAL = ["And what is its capital?", "What is its capital?",
+               "What is the capital of that country?", "And the capital?", "What's the capital there?"]
+TIMES = ["And times {k}?", "Multiply that by {k}.", "times {k}", "Now times {k}."]
+PLUS = ["And plus {k}?", "Add {k}.", "Now add {k}.", "plus {k}", "And {k} more?", "Plus {k}?",
+        "and plus {k}"]
+MINUS = ["And minus {k}?", "Subtract {k}.", "Now take away {k}.", "minus {k}"]
+
+
+def country_called(name):
+    return next((row for row in places.COUNTRIES if name == row[0] or name in row[3]), None)
+
+
 def follow_up(rng, topic, last):
     """A turn that means something only after the one before it, or None."""
     if rng.random() < 0.12:
-        return (rng.choice(["Say that again.", "Can you repeat that?", "Repeat that, please.", "Once more, please.",
-                            "What did you say?", "Pardon?", "Again?"]), last, topic)
+        return rng.choice(AGAIN), last, topic
     if rng.random() < 0.08 and topic:
-        return (rng.choice(["Are you sure?", "Really?", "Is that true?", "Is that right?"]),
-                "Yes, I think so. " + last, topic)
-    if topic and topic[0] == "capital":
-        row, asked = skills.country(rng)
-        question = rng.choice(["And of {c}?", "And {c}?", "And what about {c}?", "What about {c}?", "And the one of {c}?",
-                               "and {c}", "{c}?", "How about {c}?", "And for {c}?"]).format(c=asked)
-        if rng.random() < 0.25:
-            asked = topic[1]
-            row = next(r for r in places.COUNTRIES if asked == r[0] or asked in r[3])
-            return (rng.choice(["On which continent is it?", "Which continent is that on?", "Where is that country?"]),
-                    skills.continent_answer(asked, row[2]), topic)
-        return question, skills.capital_answer(asked, row[1]), ("capital", asked)
-    if topic and topic[0] == "country":
-        asked = topic[1]
-        row = next((r for r in places.COUNTRIES if asked == r[0] or asked in r[3]), None)
+        return rng.choice(SURE), "Yes, I think so. " + last, topic
+    subject = topic[0] if topic else None
+    if subject == "capital":
+        return follow_capital(rng, topic)
+    if subject == "country":
+        row = country_called(topic[1])
         if row:
-            return (rng.choice(["And what is its capital?", "What is its capital?", "What is the capital of that country?",
-                                "And the capital?", "What's the capital there?"]),
-                    skills.capital_answer(asked, row[1]), ("capital", asked))
-    if topic and topic[0] == "number":
-        n, k = topic[1], rng.randint(1, 20)
-        if rng.random() < 0.15 and n <= 20 and k <= 12:
-            return (rng.choice([f"And times {k}?", f"Multiply that by {k}.", f"times {k}", f"Now times {k}."]),
-                    f"{n} times {k} is {n * k}.", ("number", n * k))
-        if rng.random() < 0.5 or n < k:
-            if skills.held_out_sum(n, k) or n > 200:
-                return None
-            return (rng.choice([f"And plus {k}?", f"Add {k}.", f"Now add {k}.", f"plus {k}", f"And {k} more?", f"Plus {k}?", f"and plus {k}"]),
-                    f"{n} plus {k} is {n + k}.", ("number", n + k))
-        if skills.held_out_sum(n, k):
-            return None
-        return (rng.choice([f"And minus {k}?", f"Subtract {k}.", f"Now take away {k}.", f"minus {k}"]),
-                f"{n} minus {k} is {n - k}.", ("number", n - k))
+            return (rng.choice(ITS_CAPITAL), skills.capital_answer(topic[1], row[1]),
+                    ("capital", topic[1]))
+    if subject == "number":
+        return follow_number(rng, topic[1])
     return None
+
+
+def follow_capital(rng, topic):
+    row, asked = skills.country(rng)
+    question = rng.choice(ANOTHER_COUNTRY).format(c=asked)
+    if rng.random() < 0.25:
+        row = country_called(topic[1])
+        return rng.choice(ITS_CONTINENT), skills.continent_answer(topic[1], row[2]), topic
+    return question, skills.capital_answer(asked, row[1]), ("capital", asked)
+
+
+def follow_number(rng, n):
+    k = rng.randint(1, 20)
+    if rng.random() < 0.15 and n <= 20 and k <= 12:
+        return rng.choice(TIMES).format(k=k), f"{n} times {k} is {n * k}.", ("number", n * k)
+    if rng.random() < 0.5 or n < k:
+        if skills.held_out_sum(n, k) or n > 200:
+            return None
+        return rng.choice(PLUS).format(k=k), f"{n} plus {k} is {n + k}.", ("number", n + k)
+    if skills.held_out_sum(n, k):
+        return None
+    return rng.choice(MINUS).format(k=k), f"{n} minus {k} is {n - k}.", ("number", n - k)
 
 
 def chat(rng, turn_count):

@@ -116,7 +116,6 @@ MONTHS = [("January", 31), ("February", 28), ("March", 31), ("April", 30), ("May
           ("November", 30), ("December", 31)]
 ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
             "tenth", "eleventh", "twelfth"]
-SEASONS = ["spring", "summer", "autumn", "winter"]
 
 NUMBER_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
                 "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen",

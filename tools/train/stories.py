@@ -192,11 +192,11 @@ def plot_friend(rng, c):
         f'"Will you play with me?" {c.she} asked the {busy}.',
         f'"I have no time today," said the {busy}.',
         f"so {c.hero} sat down {place} and sighed.",
-        f"somebody else sighed too.",
+        "somebody else sighed too.",
         f"it was {a_or_an(c.friend)}, all alone.",
-        f'"Will you play with me?" they both asked at once, and they had to laugh.',
+        '"Will you play with me?" they both asked at once, and they had to laugh.',
         f"they played {game} until the stars came out.",
-        f"after that day neither of them was lonely again.",
+        "after that day neither of them was lonely again.",
     ]
 
 
@@ -206,12 +206,12 @@ def plot_share(rng, c):
     return [
         f"one day {c.hero} found {food} on the doorstep.",
         f'"This is all for me," {c.she} said, and {c.she} hid it at once.',
-        f"soon there was a knock at the door.",
+        "soon there was a knock at the door.",
         f"there stood {a_or_an(c.friend)}, cold and hungry.",
         f'"Do you have something to eat?" asked the {c.friend}.',
         f"{c.hero} looked at the floor and thought for a long time.",
         f"then {c.she} fetched the {short} and put it on the table.",
-        f"they ate together, and they talked and laughed until late.",
+        "they ate together, and they talked and laughed until late.",
         f'"It never tasted so good," said {c.hero}.',
     ]
 
@@ -230,9 +230,9 @@ def plot_journey(rng, c, goal=None):
         f"{c.she} packed some bread and went on {c.her} way.",
         f"after three days {c.she} came to {trouble}.",
         f"there {c.she} met {a_or_an(c.friend)}, who {answer.format(o=c.object)}.",
-        f"together they went on, over hills and through fields, and at last they were there.",
+        "together they went on, over hills and through fields, and at last they were there.",
         f"{sight}.",
-        f"they looked for a long time and did not say a word.",
+        "they looked for a long time and did not say a word.",
         f"then {c.hero} went home and told everybody about it.",
     ]
 
@@ -243,10 +243,10 @@ def plot_rescue(rng, c):
                         "on the roof of the barn"])
     return [
         f"the others often said that {c.hero} was not strong enough to be of use.",
-        f"one night a storm shook the whole land.",
-        f'"Help! Help!" somebody called.',
+        "one night a storm shook the whole land.",
+        '"Help! Help!" somebody called.',
         f"it was {a_or_an(c.friend)}, stuck {where}.",
-        f"the others did not know what to do.",
+        "the others did not know what to do.",
         f"{c.hero} ran to get {tool} and held on with all {c.her} strength.",
         f'"Do not let go!" {c.she} shouted, and pulled and pulled.',
         f"at last the {c.friend} was safe.",
@@ -259,7 +259,7 @@ def plot_learn(rng, c, skill=None):
     return [
         f"{c.hero} wanted to learn to {skill}.",
         f"on the first day {c.she} went to {place} and tried, but it went wrong.",
-        f"on the second day it went wrong again, and some who watched began to laugh.",
+        "on the second day it went wrong again, and some who watched began to laugh.",
         f'"I will never learn it," said {c.hero}.',
         rng.choice([f'"I needed a hundred tries," said {a_or_an(c.friend)}. "You have had two."',
                     f'"Try it slowly," said {a_or_an(c.friend)}, "and then try it again."']),
@@ -290,7 +290,7 @@ def plot_build(rng, c, build=None):
         f"{c.hero} wanted to build {thing}, and {a_or_an(c.friend)} and {a_or_an(third)} came to help.",
         f'"It must be big," said the {c.friend}.',
         f'"It must be light," said the {third}.',
-        f"they argued until noon, and nothing was built at all.",
+        "they argued until noon, and nothing was built at all.",
         f'"Let us each do what we do best," said {c.hero}.',
         f"the {c.friend} carried the wood, the {third} tied the knots, and {c.hero} drew the plan.",
         f"before evening {thing} stood in front of them.",
@@ -305,14 +305,14 @@ def plot_map(rng, c):
                         "a hall with a big piano"])
     return [
         f"one day {c.hero} found an old map {first}.",
-        f"on the map somebody had drawn a red cross and the words: a treasure for everybody.",
+        "on the map somebody had drawn a red cross and the words: a treasure for everybody.",
         f"{c.hero} showed it to {a_or_an(c.friend)}, and they set out at once.",
         f"they counted the steps, turned left {second}, and crept through a narrow gate.",
         rng.choice([f'"I hope it is gold," said the {c.friend}.',
                     f'"Perhaps there is nothing at all," said the {c.friend}.']),
         f"but behind the gate there was {prize}.",
         f'"This is too much for two," said {c.hero}.',
-        f"so they called everybody they knew, and there was enough for all.",
+        "so they called everybody they knew, and there was enough for all.",
     ]
 
 

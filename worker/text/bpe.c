@@ -418,7 +418,7 @@ static void encode_remembering(const bpe *b, bpe_scratch *s, const char *text, s
     line->cut = cut;
     line->count = (uint8_t)count;
     memcpy(line->key, text, size);
-    memcpy(line->ids, out->ids + before, count * sizeof *line->ids);
+    if (count > 0) memcpy(line->ids, out->ids + before, count * sizeof *line->ids);
 }
 
 /* The characters that a rule would see at the edges of the symbols of one character. False when

@@ -13,98 +13,9 @@
 #include <string.h>
 
 #include "client/gaggle.h"
-#include "fake_router.h"
+#include "fake_service.h"
 
-/* -- a router on its own thread ------------------------------------------------------------ */
-
-typedef struct service {
-    uv_loop_t loop;
-    uv_async_t wake;
-    pthread_t thread;
-    fake_router *router;
-    char url[64];
-
-    pthread_mutex_t mutex;
-    pthread_cond_t done;
-    void (*call)(struct service *s);
-    fake_counts counts;
-} service;
-
-static void on_wake(uv_async_t *wake)
-{
-    service *s = wake->data;
-    pthread_mutex_lock(&s->mutex);
-    if (s->call != NULL) s->call(s);
-    s->call = NULL;
-    pthread_cond_signal(&s->done);
-    pthread_mutex_unlock(&s->mutex);
-}
-
-static void *thread_main(void *arg)
-{
-    uv_run(&((service *)arg)->loop, UV_RUN_DEFAULT);
-    return NULL;
-}
-
-/* Run `call` on the router's thread and wait for it. */
-static void router_call(service *s, void (*call)(service *s))
-{
-    pthread_mutex_lock(&s->mutex);
-    s->call = call;
-    uv_async_send(&s->wake);
-    while (s->call != NULL)
-        pthread_cond_wait(&s->done, &s->mutex);
-    pthread_mutex_unlock(&s->mutex);
-}
-
-static void call_counts(service *s)
-{
-    s->counts = *fake_router_counts(s->router);
-}
-
-static void call_cut(service *s)
-{
-    fake_router_cut(s->router);
-}
-
-static void call_restart(service *s)
-{
-    fake_router_restart(s->router);
-}
-
-static void on_router_closed(void *ctx)
-{
-    uv_close((uv_handle_t *)&((service *)ctx)->wake, NULL);
-}
-
-static void call_close(service *s)
-{
-    fake_router_close(s->router, on_router_closed, s);
-}
-
-static void service_start(service *s, const fake_plan *plan)
-{
-    memset(s, 0, sizeof *s);
-    uv_loop_init(&s->loop);
-    uv_async_init(&s->loop, &s->wake, on_wake);
-    s->wake.data = s;
-    pthread_mutex_init(&s->mutex, NULL);
-    pthread_cond_init(&s->done, NULL);
-    s->router = fake_router_create(&s->loop, plan);
-    snprintf(s->url, sizeof s->url, "%s", fake_router_url(s->router));
-    assert_int_equal(pthread_create(&s->thread, NULL, thread_main, s), 0);
-}
-
-static void service_stop(service *s)
-{
-    router_call(s, call_close);
-    pthread_join(s->thread, NULL);
-    assert_int_equal(uv_loop_close(&s->loop), 0);
-    pthread_cond_destroy(&s->done);
-    pthread_mutex_destroy(&s->mutex);
-}
-
-static gaggle_client *connect_to(service *s)
+static gaggle_client *connect_to(fake_service *s)
 {
     const char *url = s->url;
     gaggle_client *client;
@@ -150,8 +61,8 @@ static bool read_all(gaggle_stream *stream, uint32_t tokens)
 static void test_reader_gets_the_whole_answer(void **state)
 {
     (void)state;
-    static service s;
-    service_start(&s, &(fake_plan){.tokens = 3000, .group = 50});
+    static fake_service s;
+    fake_service_start(&s, &(fake_plan){.tokens = 3000, .group = 50});
     gaggle_client *client = connect_to(&s);
     gaggle_stream *stream = ask(client, 0);
     char id[33];
@@ -160,14 +71,14 @@ static void test_reader_gets_the_whole_answer(void **state)
     assert_true(read_all(stream, 3000));
     gaggle_stream_close(stream);
     gaggle_client_destroy(client);
-    service_stop(&s);
+    fake_service_stop(&s);
 }
 
 static void test_waiting_ends_when_it_should(void **state)
 {
     (void)state;
-    static service s;
-    service_start(&s, &(fake_plan){.silent = true});
+    static fake_service s;
+    fake_service_start(&s, &(fake_plan){.silent = true});
     gaggle_client *client = connect_to(&s);
     gaggle_stream *stream = ask(client, 0);
     gaggle_event e;
@@ -179,7 +90,7 @@ static void test_waiting_ends_when_it_should(void **state)
     assert_int_equal(e.reason, GAGGLE_FINISH_CANCELLED);
     gaggle_stream_close(stream);
     gaggle_client_destroy(client);
-    service_stop(&s);
+    fake_service_stop(&s);
 }
 
 /* A query's answer comes behind everything that was sent before it, so after one that was asked
@@ -188,34 +99,34 @@ static void test_reader_who_waits_stops_the_source(void **state)
 {
     (void)state;
     enum { WINDOW = 64 };
-    static service s;
-    service_start(&s, &(fake_plan){.tokens = 1000, .group = 8});
+    static fake_service s;
+    fake_service_start(&s, &(fake_plan){.tokens = 1000, .group = 8});
     gaggle_client *client = connect_to(&s);
     gaggle_stream *stream = ask(client, WINDOW);
     do {
-        router_call(&s, call_counts);
+        fake_service_call(&s, fake_call_counts);
     } while (s.counts.sent_max < WINDOW);
     gaggle_report *report;
     assert_int_equal(gaggle_query_wait(&report, client, 10000, NULL), GAGGLE_OK);
     assert_string_equal(report->workers[0].models[0].name, "fake-model");
     gaggle_report_free(report);
-    router_call(&s, call_counts);
+    fake_service_call(&s, fake_call_counts);
     assert_int_equal(s.counts.sent_max, WINDOW);
 
     /* Nor does a new link, where all that came is acknowledged, let it run away. */
     for (int i = 0; i < 5; i++) {
-        router_call(&s, call_cut);
+        fake_service_call(&s, fake_call_cut);
         assert_int_equal(gaggle_query_wait(&report, client, 10000, NULL), GAGGLE_OK);
         gaggle_report_free(report);
     }
     assert_true(read_all(stream, 1000));
     gaggle_stream_close(stream);
     gaggle_client_destroy(client);
-    service_stop(&s);
+    fake_service_stop(&s);
 }
 
 typedef struct crowd {
-    service *service;
+    fake_service *service;
     gaggle_client *client;
     bool right;
 } crowd;
@@ -244,8 +155,8 @@ static void *crowd_main(void *arg)
 static void test_many_threads_share_a_client_while_links_break(void **state)
 {
     (void)state;
-    static service s;
-    service_start(&s, &(fake_plan){.tokens = CROWD_TOKENS, .chaos = 200, .seed = 9});
+    static fake_service s;
+    fake_service_start(&s, &(fake_plan){.tokens = CROWD_TOKENS, .chaos = 200, .seed = 9});
     gaggle_client *client = connect_to(&s);
     crowd crowds[CROWD_THREADS];
     pthread_t threads[CROWD_THREADS];
@@ -253,13 +164,13 @@ static void test_many_threads_share_a_client_while_links_break(void **state)
         crowds[i] = (crowd){&s, client, false};
         assert_int_equal(pthread_create(&threads[i], NULL, crowd_main, &crowds[i]), 0);
     }
-    router_call(&s, call_restart);
+    fake_service_call(&s, fake_call_restart);
     for (size_t i = 0; i < CROWD_THREADS; i++) {
         pthread_join(threads[i], NULL);
         assert_true(crowds[i].right);
     }
     gaggle_client_destroy(client);
-    service_stop(&s);
+    fake_service_stop(&s);
 }
 
 static void ignore_event(void *ctx, gaggle_stream *stream, const gaggle_event *e)
@@ -271,8 +182,8 @@ static void ignore_event(void *ctx, gaggle_stream *stream, const gaggle_event *e
 static void test_destroying_a_client_ends_and_frees_what_is_open(void **state)
 {
     (void)state;
-    static service s;
-    service_start(&s, &(fake_plan){.tokens = 500, .group = 4});
+    static fake_service s;
+    fake_service_start(&s, &(fake_plan){.tokens = 500, .group = 4});
     gaggle_client *client = connect_to(&s);
     int finishes = 0;
     gaggle_request request = {.text = "Once", .on_event = ignore_event, .ctx = &finishes};
@@ -283,7 +194,7 @@ static void test_destroying_a_client_ends_and_frees_what_is_open(void **state)
     assert_int_equal(gaggle_stream_next(unread, -1, &e), GAGGLE_OK);
     gaggle_client_destroy(client);
     assert_int_equal(finishes, 1);
-    service_stop(&s);
+    fake_service_stop(&s);
     gaggle_client_destroy(NULL);
     gaggle_stream_close(NULL);
 }

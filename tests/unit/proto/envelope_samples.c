@@ -134,7 +134,7 @@ static msg_register reg(uint64_t *r, arena *a)
     msg_live *live = arena_alloc(a, m.live_count * sizeof *live);
     for (size_t i = 0; i < m.live_count; i++) {
         uint32_t next = number(r, LIMIT_CONTEXT_TOKENS);
-        live[i] = (msg_live){id(r), number(r, next), next, coin(r), name(r, a)};
+        live[i] = (msg_live){id(r), number(r, next), next, coin(r), name(r, a), coin(r)};
     }
     m.live = live;
     return m;
@@ -427,6 +427,7 @@ static const char *live_difference(const msg_live *x, const msg_live *y)
     SAME(base);
     SAME(next);
     SAME(finished);
+    SAME(yours);
     SAME_TEXT(model);
     return NULL;
 }

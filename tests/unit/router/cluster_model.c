@@ -57,6 +57,7 @@ typedef struct node { /* a client or a worker */
         bool used, finished, finish_sent, hold;
         id128 id;
         uint32_t stream, base, made, sent, length, window;
+        uint32_t router; /* which router gave it its stream number */
         finish_reason reason;
     } held[HELD_MAX];
 } node;
@@ -65,6 +66,7 @@ struct cluster {
     cluster_options options;
     uint64_t random;
     uint64_t now_ms;
+    uint32_t router_number; /* counts restarts */
     core *core;
     node *nodes;
     uint32_t node_count;
@@ -335,6 +337,7 @@ static void worker_connected(node *n)
                                    .base = h->base,
                                    .next = h->made,
                                    .finished = h->finished,
+                                   .yours = h->router == n->cluster->router_number,
                                    .model = text_of("m")};
         h->hold = true;
     }
@@ -366,6 +369,7 @@ static void worker_take(node *n, const msg_submit *s)
     *h = (struct held){.used = true,
                        .id = s->request_id,
                        .stream = s->stream,
+                       .router = n->cluster->router_number,
                        .base = prior,
                        .made = prior,
                        .sent = prior,
@@ -386,6 +390,7 @@ static void worker_hear(node *n, const envelope *e)
             struct held *h = worker_held_id(n, &e->adopt.request_id[i]);
             CHECK(h != NULL);
             h->stream = e->adopt.stream[i];
+            h->router = n->cluster->router_number;
             h->hold = e->adopt.next_wanted[i] == NEXT_WANTED_HOLD;
             if (!h->hold) {
                 CHECK(e->adopt.next_wanted[i] >= h->base && e->adopt.next_wanted[i] <= h->made);
@@ -490,6 +495,7 @@ static void restart_router(cluster *t)
     for (uint32_t i = 0; i < t->node_count; i++)
         node_cut(&t->nodes[i]);
     core_destroy(t->core);
+    t->router_number++;
     core_make(t);
 }
 
