@@ -236,6 +236,17 @@ size_t link_tx_bytes(const link_peer *l)
 
 /* -- receiving -------------------------------------------------------------------------- */
 
+/* nng's tls and ws streams notice the peer's end also while no receive is posted, and then never
+ * complete the next one. A dead stream has no peer any more, which can be asked for. If this
+ * receive found something all the same, the cancelling does nothing. */
+static void cancel_lost_receive(link_peer *l)
+{
+    nng_sockaddr peer;
+    if (l->rx.in_flight && (l->scheme->tls || l->scheme->framing == LINK_FRAMING_WS) &&
+        nng_stream_get_addr(l->stream, NNG_OPT_REMADDR, &peer) != 0)
+        nng_aio_cancel(l->rx.aio);
+}
+
 static void post_receive(link_peer *l)
 {
     if (l->scheme->framing != LINK_FRAMING_WS) {
@@ -246,13 +257,7 @@ static void post_receive(link_peer *l)
     }
     l->rx.in_flight = true;
     nng_stream_recv(l->stream, l->rx.aio);
-    /* nng's tls and ws streams notice the peer's end also while no receive is posted, and then
-     * never complete the next one. A dead stream has no peer any more, which can be asked for; if
-     * this receive found something all the same, the cancelling does nothing. */
-    nng_sockaddr peer;
-    if ((l->scheme->tls || l->scheme->framing == LINK_FRAMING_WS) &&
-        nng_stream_get_addr(l->stream, NNG_OPT_REMADDR, &peer) != 0)
-        nng_aio_cancel(l->rx.aio);
+    cancel_lost_receive(l);
 }
 
 static void come_up(link_peer *l)
@@ -504,4 +509,6 @@ void link_peer_tick(link_peer *l, uint64_t now_ms)
         link_peer_fail(l, ST_DEADLINE_EXCEEDED,
                        "the peer took nothing for %u ms; %zu bytes were waiting",
                        l->limits.tx_stall_ms, link_tx_bytes(l));
+    else if (l->stream != NULL)
+        cancel_lost_receive(l); /* TLS may know only a moment after the receive was posted */
 }

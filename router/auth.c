@@ -124,7 +124,7 @@ status auth_check_hello(const auth *a, const msg_hello *hello, uint32_t *tenant,
         return error_set(err, ST_UNAUTHENTICATED, "%s: %s",
                          hello->token.size == 0 ? "a token is required" : "the token is not valid",
                          is_worker ? "start the worker with --join-token"
-                                   : "set GAGGLE_API_TOKEN or --api-token");
+                                   : "give --token, or set GAGGLE_TOKEN");
     *tenant = (uint32_t)found;
     return ST_OK;
 }

@@ -216,6 +216,38 @@ static void test_cut_links_and_router_restarts_change_nothing(void **state)
     cluster_stop(&c);
 }
 
+/* The router ends a dead worker's streams with UNAVAILABLE; the library submits them again behind
+ * the tokens it has, and the other worker goes on with the same answer. */
+static void test_killed_worker_answers_go_on_elsewhere(void **state)
+{
+    (void)state;
+    enum { STREAMS = 12, TOKENS = 300 };
+    cluster c;
+    cluster_start(&c, &(cluster_options){.workers = 2,
+                                         .model = bundled_model(),
+                                         .router_args = {"--worker-grace-ms", "100"}});
+    gaggle_client *client = cluster_client(&c);
+    answer alone[STREAMS] = {0}, disturbed[STREAMS] = {0};
+    run_alone(client, alone, STREAMS, TOKENS);
+    gaggle_stream *streams[STREAMS];
+    bool running[STREAMS];
+    for (uint32_t i = 0; i < STREAMS; i++)
+        streams[i] = submit_mixed(client, i, TOKENS);
+    for (uint32_t i = 0; i < STREAMS; i++)
+        running[i] = answer_read(&disturbed[i], streams[i], 5);
+    assert_int_equal(process_stop(&c.workers[0], SIGKILL), 128 + SIGKILL);
+    for (uint32_t i = 0; i < STREAMS; i++) {
+        if (running[i]) answer_read(&disturbed[i], streams[i], SIZE_MAX);
+        gaggle_stream_close(streams[i]);
+        if (!answer_equal(&alone[i], &disturbed[i]))
+            fail_msg("answer %u differs (%s)", i, disturbed[i].sentence);
+        answer_free(&alone[i]);
+        answer_free(&disturbed[i]);
+    }
+    gaggle_client_destroy(client);
+    cluster_stop(&c);
+}
+
 static bool is_running(const gaggle_report *r, void *ctx)
 {
     (void)ctx;
@@ -393,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_64_streams_over_2_workers_equal_each_alone),
         cmocka_unit_test(test_cut_links_and_router_restarts_change_nothing),
+        cmocka_unit_test(test_killed_worker_answers_go_on_elsewhere),
         cmocka_unit_test(test_killed_client_frees_its_blocks),
         cmocka_unit_test(test_refusals_name_field_limit_and_value),
         cmocka_unit_test(test_full_queue_says_when_to_come_back),

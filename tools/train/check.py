@@ -148,7 +148,7 @@ def report(prompt, answer, pattern):
 
 def share(asker, name, pairs):
     wrong = [(q, a, got) for q, a in pairs
-             if (got := asker.answer([{"role": "user", "content": q}], 60)) != a]
+             if (got := asker.answer([{"role": "user", "content": q}], 300)) != a]
     print(f"{name}: {len(pairs) - len(wrong)} of {len(pairs)} right", flush=True)
     for q, a, got in wrong[:5]:
         print(f"    {q!r} -> {got!r}, not {a!r}")

@@ -143,14 +143,18 @@ static void choose_step_size(cpu_backend *b, const backend_options *options)
     b->base.capacity.step_sequences = sequences;
 }
 
-/* Enough for one token's parts at the longest context the KV holds, if that is within bounds. */
+/* Enough for a few tokens' parts at the longest context the KV holds, if that is within bounds:
+ * with more tokens there are items enough without parts. */
+#define PARTIALS_TOKENS 8u
+
 static size_t partials_needed(const cpu_backend *b)
 {
     const model_config *config = &b->model->config;
     uint64_t positions =
         min_of((uint64_t)b->base.capacity.kv_blocks * LIMIT_KV_BLOCK_TOKENS, config->context_max);
     uint64_t parts = (positions + ATTENTION_PART_TOKENS - 1) / ATTENTION_PART_TOKENS;
-    uint64_t floats = parts * config->head_count * attention_record_stride(config->head_dim);
+    uint64_t floats =
+        PARTIALS_TOKENS * parts * config->head_count * attention_record_stride(config->head_dim);
     return min_of(floats, PARTIALS_BYTES / sizeof(float));
 }
 

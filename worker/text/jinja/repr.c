@@ -168,11 +168,13 @@ static void write_repr(interp *in, builder *out, value v, const around *outer)
         builder_format(in, out, "<built-in method %s of %s object>", v.as.method->row->name,
                        value_type_name(v.as.method->self));
         break;
+    case VALUE_SELF:
+        builder_add_literal(in, out, "<TemplateReference None>");
+        break;
     case VALUE_ITERATOR:
     case VALUE_CYCLER:
     case VALUE_JOINER:
     case VALUE_BLOCK:
-    case VALUE_SELF:
         builder_format(in, out, "<%s>", value_described(in, v));
         break;
     }

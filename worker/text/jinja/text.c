@@ -67,7 +67,7 @@ void builder_format(interp *in, builder *b, const char *format, ...)
 
 text *builder_text(interp *in, const builder *b)
 {
-    return text_new(in, b->bytes, b->size);
+    return text_new(in, b->bytes != NULL ? b->bytes : "", b->size);
 }
 
 /* -- making and comparing ----------------------------------------------------------- */

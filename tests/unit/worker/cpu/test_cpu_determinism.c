@@ -198,9 +198,45 @@ static void test_logits_are_the_same_bits_in_any_step_f32(void **state)
                                false, ROPE_SCALING_NONE});
 }
 
+/* The numbers themselves, once: a change of compiler, of flags or of a kernel that moves a bit
+ * breaks continuing answers between old and new workers, and must be meant. */
+static void test_logits_have_the_bits_they_always_had(void **state)
+{
+    (void)state;
+    static const model_shape shape = {
+        "fixed", 128,        172,  3,    6,    2,    24,
+        300,     DTYPE_BF16, true, true, true, true, ROPE_SCALING_LLAMA3};
+    enum { CHUNK = 128, CHUNKS = 7, BLOCKS = CHUNK * CHUNKS / LIMIT_KV_BLOCK_TOKENS };
+    uint32_t blocks[BLOCKS], ids[CHUNK];
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        blocks[i] = i;
+    float logits[300];
+    size_t kernel_count;
+    const cpu_kernels *const *kernels = cpu_kernels_available(&kernel_count);
+    model *m = random_model_create(&shape, 1);
+    for (size_t k = 0; k < kernel_count; k++) {
+        backend *b = test_backend_create(m, kernels[k], 2, BLOCKS, CHUNK);
+        uint64_t hash = 14695981039346656037u; /* FNV-1a over words */
+        for (uint32_t c = 0; c < CHUNKS; c++) {
+            for (uint32_t i = 0; i < CHUNK; i++)
+                ids[i] = (c * 131 + i * 17) % 300;
+            run_tokens_alone(b, ids, CHUNK, c * CHUNK, blocks, BLOCKS, logits);
+            for (uint32_t v = 0; v < 300; v++) {
+                uint32_t bits;
+                memcpy(&bits, &logits[v], sizeof bits);
+                hash = (hash ^ bits) * 1099511628211u;
+            }
+        }
+        if (hash != 0) fail_msg("%s: the hash is %016llx", b->device, (unsigned long long)hash);
+        backend_destroy(b);
+    }
+    random_model_destroy(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_logits_have_the_bits_they_always_had),
         cmocka_unit_test(test_logits_are_the_same_bits_in_any_step_bf16),
         cmocka_unit_test(test_logits_are_the_same_bits_in_any_step_f16),
         cmocka_unit_test(test_logits_are_the_same_bits_in_any_step_f32),

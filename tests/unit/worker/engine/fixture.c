@@ -37,18 +37,7 @@ static json_t *added_token(uint32_t id, const char *content)
 tokenizer *fixture_tokenizer(void)
 {
     static const char *const words[FIXTURE_WORD_COUNT] = {
-        "\xC4\xA0"
-        "alpha",
-        "\xC4\xA0"
-        "beta",
-        "\xC4\xA0"
-        "gamma",
-        "\xC4\xA0"
-        "delta",
-        "ab",
-        "bcd",
-        "cc",
-        "dab",
+        "\304\240alpha", "\304\240beta", "\304\240gamma", "\304\240delta", "ab", "bcd", "cc", "dab",
     };
     json_t *vocab = json_object();
     for (uint32_t byte = 0; byte < 256; byte++) {

@@ -186,14 +186,8 @@ static engine_request *random_request(test_random *r, uint64_t key, const uint32
     q->wants_logits = random_below(r, 4) == 0;
     if (random_below(r, 3) == 0) q->min_tokens = random_between(r, 1, q->max_tokens);
     if (random_below(r, 3) == 0) {
-        static const char *const stops[] = {"abc",
-                                            "dd",
-                                            "ca b",
-                                            "abab",
-                                            "\xEF\xBF\xBD"
-                                            "a",
-                                            "b",
-                                            " alpha"};
+        static const char *const stops[] = {"abc",           "dd", "ca b",  "abab",
+                                            "\357\277\275a", "b",  " alpha"};
         uint32_t stop_count = random_between(r, 1, 3);
         for (uint32_t i = 0; i < stop_count; i++)
             fixture_add_stop(q, stops[random_below(r, 7)]);

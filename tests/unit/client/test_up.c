@@ -1,0 +1,144 @@
+/* Goal: `gaggle up` goes from nothing to an answer with the bundled model, watches over its
+ * children, and leaves nothing behind.
+ * Method: the real programs; children are killed as the world would. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "run_program.h"
+
+static char port[16], model[512], url[64];
+
+/* A port that is free, and so is the one 10 above. */
+static bool both_free(uint16_t first)
+{
+    for (uint16_t i = 0; i <= 10; i = (uint16_t)(i + 10)) {
+        int s = socket(AF_INET, SOCK_STREAM, 0);
+        struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_port = htons((uint16_t)(first + i)),
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        int failed = bind(s, (struct sockaddr *)&address, sizeof address);
+        close(s);
+        if (failed) return false;
+    }
+    return true;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    uint16_t candidate = (uint16_t)(20000 + getpid() % 20000);
+    while (!both_free(candidate))
+        candidate = (uint16_t)(candidate + 1);
+    snprintf(port, sizeof port, "%u", candidate);
+    snprintf(url, sizeof url, "tcp://127.0.0.1:%u", candidate);
+    snprintf(model, sizeof model, "%s/models/gosling", getenv("GAGGLE_SOURCE_DIR"));
+    return 0;
+}
+
+static void assert_says(const char *where, const char *what)
+{
+    if (strstr(where, what) == NULL) fail_msg("'%s' is not in '%s'", what, where);
+}
+
+static void test_oneshot_answers_and_leaves(void **state)
+{
+    (void)state;
+    const char *args[] = {GAGGLE_CLI,  "up", "-m", model,      "--port", port,
+                          "--oneshot", "-n", "16", "--device", "cpu",    NULL};
+    program p;
+    int status = program_run(&p, args, NULL);
+    if (status != 0) fail_msg("exit %d: %s", status, program_err(&p));
+    assert_true(strlen(program_out(&p)) > 3);
+    assert_says(program_err(&p), "model     gosling, context");
+    assert_says(program_err(&p), "> What is the capital of France?");
+    assert_says(program_err(&p), "tokens, the first after");
+}
+
+static void test_children_that_die_come_back_and_sigterm_stops_all(void **state)
+{
+    (void)state;
+    const char *up[] = {GAGGLE_CLI, "up", "-m", model, "--port",    port, "--workers", "2",
+                        "--prompt", "Hi", "-n", "4",   "--threads", "1",  NULL};
+    const char *ask[] = {GAGGLE_CLI, "complete",     "--router", url,     "-n",
+                         "4",        "--offline-ms", "20000",    "Geese", NULL};
+    program p, client;
+    program_start(&p, up, NULL);
+    assert_true(program_says(&p, true, "serving; Ctrl-C stops"));
+    pid_t worker = child_of(p.pid, "worker-0"), router = child_of(p.pid, "gaggle-router");
+    assert_true(worker > 0 && router > 0);
+    assert_int_equal(program_run(&client, ask, NULL), 0);
+
+    kill(worker, SIGKILL);
+    assert_true(program_says(&p, true, "worker-0 was ended by signal 9"));
+    assert_true(program_says(&p, true, "worker-0 is up"));
+    assert_int_equal(program_run(&client, ask, NULL), 0);
+
+    kill(router, SIGKILL);
+    assert_true(program_says(&p, true, "router was ended by signal 9"));
+    /* The router is back when the client reaches it, and has workers a moment later. */
+    while (program_run(&client, ask, NULL) != 0)
+        assert_says(program_err(&client), "UNAVAILABLE");
+
+    worker = child_of(p.pid, "worker-1");
+    router = child_of(p.pid, "gaggle-router");
+    kill(p.pid, SIGTERM);
+    assert_int_equal(program_wait(&p), 0);
+    assert_true(kill(worker, 0) != 0 && errno == ESRCH);
+    assert_true(kill(router, 0) != 0 && errno == ESRCH);
+}
+
+static void test_bad_model_is_told_at_once(void **state)
+{
+    (void)state;
+    const char *args[] = {GAGGLE_CLI, "up", "-m", "/nowhere", "--port", port, NULL};
+    program p;
+    assert_int_equal(program_run(&p, args, NULL), 1);
+    assert_says(program_err(&p), "/nowhere");
+    assert_says(program_err(&p), "before it was ready");
+    assert_string_equal(program_out(&p), "");
+}
+
+/* Killed without a chance to say goodbye, it still takes its children along. */
+static void test_killed_supervisor_leaves_no_orphans(void **state)
+{
+    (void)state;
+    const char *args[] = {GAGGLE_CLI, "up", "-m", model, "--port", port, "-n", "2", NULL};
+    program p;
+    program_start(&p, args, NULL);
+    assert_true(program_says(&p, true, "serving; Ctrl-C stops"));
+    pid_t worker = child_of(p.pid, "worker-0"), router = child_of(p.pid, "gaggle-router");
+    kill(p.pid, SIGKILL);
+    assert_int_equal(program_wait(&p), -SIGKILL);
+    /* Both drain on the SIGTERM that the kernel sends them. */
+    const char *ask[] = {GAGGLE_CLI, "ps", "--router", url, "--offline-ms", "1", NULL};
+    program client;
+    for (int i = 0; i < 1000 && (kill(worker, 0) == 0 || kill(router, 0) == 0); i++)
+        program_run(&client, ask, NULL);
+    assert_int_not_equal(kill(worker, 0), 0);
+    assert_int_not_equal(kill(router, 0), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_oneshot_answers_and_leaves),
+        cmocka_unit_test(test_children_that_die_come_back_and_sigterm_stops_all),
+        cmocka_unit_test(test_bad_model_is_told_at_once),
+        cmocka_unit_test(test_killed_supervisor_leaves_no_orphans),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
