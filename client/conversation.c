@@ -584,7 +584,7 @@ static void tick_start(conversation *c)
 void conversation_submit(gaggle_stream *s)
 {
     conversation *c = &s->client->talk;
-    stream_core_init(&s->core, s->submit.window);
+    stream_core_init(&s->core, s->submit.window, s->client->offline_ms);
     s->started_ms = clock_now_ms();
     stream_add(c, s);
     tick_start(c);

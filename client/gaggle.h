@@ -18,8 +18,8 @@
  * answer exactly once, whatever happens to connections, the router or the worker. Links that break
  * are dialled again, answers under way are resumed, and where a router has forgotten one it is
  * submitted again behind the tokens you already have (its seed is fixed by the library at the first
- * submit, so that it is the same answer). Only after `offline_ms` without any router do streams end
- * with an error.
+ * submit, so that it is the same answer). Only after `offline_ms` without a router, or without a
+ * worker that could go on, do streams end with an error.
  *
  * One client is one connection; all its streams share it. Everything is bounded: an unread stream
  * holds at most two windows of tokens, then its source waits.

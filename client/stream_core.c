@@ -3,10 +3,10 @@
 #include "common/check.h"
 #include "proto/envelope.h"
 
-void stream_core_init(stream_core *s, uint32_t window)
+void stream_core_init(stream_core *s, uint32_t window, uint32_t patience_ms)
 {
     CHECK(window >= LIMIT_WINDOW_TOKENS_MIN && window <= LIMIT_WINDOW_TOKENS_MAX);
-    *s = (stream_core){.state = STREAM_WAITING, .window = window};
+    *s = (stream_core){.state = STREAM_WAITING, .window = window, .patience_ms = patience_ms};
 }
 
 void stream_core_fini(stream_core *s)
@@ -125,7 +125,7 @@ stream_action stream_core_error(stream_core *s, status code, uint32_t retry_afte
     if (!s->accepted || !may_pass(code)) return fail(s);
     if (s->state == STREAM_RUNNING && ++s->losses > STREAM_LOSSES_MAX) return fail(s);
     if (s->trouble_since_ms == 0) s->trouble_since_ms = now_ms;
-    if (now_ms - s->trouble_since_ms >= LIMIT_CLIENT_GRACE_MS_DEFAULT) return fail(s);
+    if (now_ms - s->trouble_since_ms >= s->patience_ms) return fail(s);
 
     s->pause_ms = s->pause_ms == 0 ? LIMIT_REDIAL_MS_FIRST : 2 * s->pause_ms;
     if (s->pause_ms > LIMIT_REDIAL_MS_MAX) s->pause_ms = LIMIT_REDIAL_MS_MAX;

@@ -60,6 +60,7 @@ typedef struct stream_core {
     bool accepted;  /* some router has accepted it: from now on trouble is worth a retry */
     bool doubted;   /* a Finish did not match although nothing was missing */
     bool crowded;   /* tokens were dropped because the caller was 2 * window behind */
+    uint32_t patience_ms;
     uint64_t retry_at_ms;
     uint64_t trouble_since_ms; /* 0 = none */
     uint32_t pause_ms;
@@ -72,8 +73,9 @@ typedef struct stream_taken {
     stream_action action;
 } stream_taken;
 
-/* `window` is Submit's, at least LIMIT_WINDOW_TOKENS_MIN. */
-void stream_core_init(stream_core *s, uint32_t window);
+/* `window` is Submit's, at least LIMIT_WINDOW_TOKENS_MIN. Trouble of an accepted stream that may
+ * pass is borne for `patience_ms`. */
+void stream_core_init(stream_core *s, uint32_t window, uint32_t patience_ms);
 void stream_core_fini(stream_core *s);
 
 /* The link is up, or gone. */

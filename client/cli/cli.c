@@ -248,7 +248,7 @@ void answer_free(answer *a)
 
 json_t *json_text(const char *text, size_t size)
 {
-    json_t *plain = json_stringn(text, size);
+    json_t *plain = json_stringn(size > 0 ? text : "", size);
     if (plain != NULL) return plain;
     buffer repaired = {0};
     text_view view = {text, size};

@@ -176,6 +176,7 @@ static void feed_pending(line_editor *e, char byte)
     }
     text_view view = {e->pending, e->pending_size};
     unsigned char lead = (unsigned char)e->pending[0];
+    if (lead < 0xc2 || lead > 0xf4) e->pending_size = 0; /* begins no character */
     size_t wanted = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
     if (e->pending_size < wanted) return;
     if (text_character_size(view, 0) == wanted) insert(e, e->pending, wanted);
@@ -184,6 +185,9 @@ static void feed_pending(line_editor *e, char byte)
 
 line_result line_editor_feed(line_editor *e, char byte)
 {
+    /* A character that is cut short is dropped; the byte that cuts it counts. */
+    if (e->pending_size > 0 && e->pending[0] != ESCAPE && !is_continuation(byte))
+        e->pending_size = 0;
     if (e->pending_size > 0 || byte == ESCAPE || (unsigned char)byte >= 0x80) {
         feed_pending(e, byte);
         return LINE_MORE;

@@ -125,13 +125,20 @@ static uint64_t activation_bytes_per_token(const cpu_backend *b)
            sizeof(float);
 }
 
+/* Rows that a matrix kernel reads side by side: an odd number of cache lines apart, because at a
+ * power of two they would all want the same few places of L1. */
+static size_t row_stride(uint64_t floats_needed)
+{
+    return ((floats_needed + 15u) / 16u | 1u) * 16u;
+}
+
 static void choose_step_size(cpu_backend *b, const backend_options *options)
 {
     const model_config *config = &b->model->config;
     uint32_t q = config->head_count * config->head_dim;
     uint32_t kv = config->kv_head_count * config->head_dim;
-    b->narrow_stride = max_of(config->hidden_size, q);
-    b->wide_stride = max_of(q + 2u * kv, config->intermediate_size);
+    b->narrow_stride = row_stride(max_of(config->hidden_size, q));
+    b->wide_stride = row_stride(max_of(q + 2u * kv, config->intermediate_size));
 
     uint32_t tokens = options->step_tokens;
     if (tokens == 0)

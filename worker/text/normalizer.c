@@ -156,16 +156,16 @@ static void run_unicode_form(normalizer_kind kind, const char *text, size_t size
         buffer_append(out, text, size);
         return;
     }
-    /* What the first characters become alone says how far they reach, unless they join with what
-     * follows; then they reach to the end of their first character. */
-    size_t alone = 0, first = 0;
+    /* How far the first characters reach: as far as they would alone, up to the end of a character
+     * that they may have joined with what follows. */
     if (*origin > 0) append_unicode_form(kind, text, *origin, out);
-    alone = out->size;
+    size_t reach = out->size;
     buffer_clear(out);
     append_unicode_form(kind, text, size, out);
-    if (*origin > 0 && out->size > 0) utf8_decode((const char *)out->data, &first);
-    *origin = alone > first ? alone : first;
-    if (*origin > out->size) *origin = out->size;
+    if (reach > out->size) reach = out->size;
+    while (reach < out->size && (out->data[reach] & 0xC0) == 0x80)
+        reach++;
+    *origin = reach;
 }
 
 static void run_lowercase(const char *text, size_t size, size_t *origin, buffer *out)

@@ -82,12 +82,12 @@ bool program_says(const program *p, bool on_stderr, const char *text)
 int program_wait(program *p)
 {
     uint64_t until_ms = clock_now_ms() + WAIT_MS;
-    int status;
-    while (waitpid(p->pid, &status, WNOHANG) == 0) {
+    int ended;
+    while (waitpid(p->pid, &ended, WNOHANG) == 0) {
         if (clock_now_ms() >= until_ms) kill(p->pid, SIGKILL);
         look_later();
     }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    return WIFEXITED(ended) ? WEXITSTATUS(ended) : -WTERMSIG(ended);
 }
 
 int program_run(program *p, const char *const *args, const char *input)

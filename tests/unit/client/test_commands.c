@@ -195,8 +195,8 @@ static void test_wrong_use_exits_2_with_a_hint(void **state)
     fake_service_start(&service, &(fake_plan){0});
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         program p;
-        int status = gaggle_with(&p, cases[i].words, NULL);
-        if (status != 2) fail_msg("'%s' ended with %d", cases[i].words, status);
+        int code = gaggle_with(&p, cases[i].words, NULL);
+        if (code != 2) fail_msg("'%s' ended with %d", cases[i].words, code);
         assert_string_equal(program_out(&p), "");
         assert_says(program_err(&p), cases[i].hint);
     }
@@ -256,17 +256,21 @@ static void test_chat_answers_line_by_line(void **state)
     fake_service_stop(&service);
 }
 
-/* Read from the terminal until `text` has come. */
+/* Read from the terminal until `text` has come, behind what was waited for before. */
 static void terminal_says(int terminal, const char *text)
 {
-    static char seen[65536];
-    size_t used = 0;
-    seen[0] = '\0';
-    while (strstr(seen, text) == NULL) {
-        ssize_t got = read(terminal, seen + used, sizeof seen - 1 - used);
-        if (got <= 0) fail_msg("'%s' never came; '%s' did", text, seen);
-        used += (size_t)got;
+    static char seen[1 << 20];
+    static size_t used, from;
+    for (;;) {
         seen[used] = '\0';
+        const char *found = strstr(seen + from, text);
+        if (found != NULL) {
+            from = (size_t)(found - seen) + strlen(text);
+            return;
+        }
+        ssize_t got = read(terminal, seen + used, sizeof seen - 1 - used);
+        if (got <= 0) fail_msg("'%s' never came; '%s' did", text, seen + from);
+        used += (size_t)got;
     }
 }
 
@@ -291,13 +295,13 @@ static void test_chat_on_a_terminal_edits_cancels_and_leaves(void **state)
     terminal_says(terminal, "[cancelled after");
     terminal_says(terminal, "> ");
     assert_int_equal(write(terminal, "abc\x03\x04", 5), 5); /* empties the line, then leaves */
-    int status;
+    int ended;
     char rest[256];
     while (read(terminal, rest, sizeof rest) > 0) {
     }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(waitpid(pid, &ended, 0), pid);
+    assert_true(WIFEXITED(ended));
+    assert_int_equal(WEXITSTATUS(ended), 0);
     alarm(0);
     close(terminal);
     fake_service_call(&service, fake_call_counts);

@@ -33,7 +33,7 @@ static bool one_in(uint32_t n)
 
 /* -- the source ------------------------------------------------------------------------ */
 
-enum { TOKENS_MAX = 1500, GROUP_MAX = 40, QUEUE_MAX = 256 };
+enum { TOKENS_MAX = 1500, GROUP_MAX = 40, QUEUE_MAX = 256, PATIENCE_MS = 30000 };
 
 typedef enum message_kind { ACCEPTED, TOKENS, FINISH, REFUSED } message_kind;
 
@@ -249,7 +249,7 @@ static bool one_answer(uint64_t seed, uint32_t trouble, uint32_t *gaps, uint32_t
     for (uint32_t i = 0; i < w.total; i++)
         w.ids[i] = draw(1u << 20);
     w.crc = ids_crc32c(0, w.ids, w.total);
-    stream_core_init(&w.core, LIMIT_WINDOW_TOKENS_MIN + draw(100));
+    stream_core_init(&w.core, LIMIT_WINDOW_TOKENS_MIN + draw(100), PATIENCE_MS);
 
     uint32_t reader = 1 + draw(60); /* how seldom the caller reads */
     for (int step = 0; step < 2000 && !w.finished && !w.failed; step++) {
@@ -304,7 +304,7 @@ static const uint32_t numbers[600] = {3, 1, 4, 1, 5, 9, 2, 6};
 static stream_core running(uint32_t window)
 {
     stream_core s;
-    stream_core_init(&s, window);
+    stream_core_init(&s, window, PATIENCE_MS);
     assert_int_equal(stream_core_up(&s), STREAM_SUBMIT);
     stream_core_accepted(&s);
     return s;
@@ -376,7 +376,7 @@ static void test_first_refusal_is_the_callers_and_later_ones_are_retried(void **
 {
     (void)state;
     stream_core s;
-    stream_core_init(&s, 64);
+    stream_core_init(&s, 64, PATIENCE_MS);
     stream_core_up(&s);
     assert_int_equal(stream_core_error(&s, ST_UNAVAILABLE, 100, 1000), STREAM_FAIL);
     stream_core_fini(&s);

@@ -80,7 +80,7 @@ static void test_almost_right_tokens_stay_out(void **state)
     for (size_t cut = 0; cut < size; cut++) /* every prefix and every suffix */
         assert_stays_out(&a, SECRET_A, cut);
     for (size_t cut = 1; cut <= size; cut++)
-        assert_stays_out(&a, SECRET_A + cut, size - cut);
+        assert_stays_out(&a, &SECRET_A[cut], size - cut);
     for (size_t i = 0; i < size; i++) { /* every bit of every byte */
         for (int bit = 0; bit < 8; bit++) {
             memcpy(wrong, SECRET_A, size);

@@ -138,15 +138,14 @@ static void run(uint32_t ids, uint64_t seed, uint32_t steps, uint32_t check_each
 static void test_small_full_tables_lose_nothing(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 40; seed++)
-        run(30 + (uint32_t)seed, seed, 3000, 1); /* up to the table's filling and beyond */
+    for (uint64_t seed = 1; seed <= 20; seed++)
+        run(30 + (uint32_t)seed, seed, 3000, 3); /* up to the table's filling and beyond */
 }
 
 static void test_large_tables_lose_nothing(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 3; seed++)
-        run(ENTRIES_MAX, seed, 60000, 3001);
+    run(ENTRIES_MAX, 1, 60000, 3001);
 }
 
 static void test_an_empty_table_finds_nothing(void **state)

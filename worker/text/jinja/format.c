@@ -175,7 +175,11 @@ static text *float_field(interp *in, const field *f, double d)
                             isnan(d) ? (capital ? "NAN" : "nan") : (capital ? "INF" : "inf"));
     } else if (type == 0 && precision < 0) {
         number_repr(magnitude, printed);
-        builder_add_literal(in, &body, printed);
+        size_t mantissa = strcspn(printed, "e");
+        builder_add(in, &body, printed, mantissa);
+        if (f->alternate && memchr(printed, '.', mantissa) == NULL)
+            builder_add_literal(in, &body, ".");
+        builder_add_literal(in, &body, printed + mantissa);
     } else if (type == 0) {
         general_with_point(in, &body, magnitude, precision, f->alternate);
     } else {
@@ -277,6 +281,9 @@ static field read_spec(interp *in, text *spec)
     }
     if (at < spec->size) f.type = spec->bytes[at++];
     if (at < spec->size) interp_fail(in, "Invalid format specifier");
+    const char *groupable = f.grouping == '_' ? "deEfFgG%boxX" : "deEfFgG%";
+    if (f.grouping != 0 && f.type != 0 && strchr(groupable, f.type) == NULL)
+        interp_fail(in, "Cannot specify '%c' with '%c'.", f.grouping, f.type);
     return f;
 }
 
@@ -293,10 +300,12 @@ static text *format_integer(interp *in, value v, field f)
         return float_field(in, &f, (double)number);
     if (f.precision >= 0) interp_fail(in, "Precision not allowed in integer format specifier");
     if (f.type == 'c') {
+        if (f.sign != 0 || f.alternate)
+            interp_fail(in, "Sign not allowed with integer format specifier 'c'");
         if (number < 0 || number > 0x10FFFF) interp_fail(in, "%%c arg not in range(0x110000)");
         builder c = {0};
         builder_add_character(in, &c, (uint32_t)number);
-        return aligned(in, &f, builder_text(in, &c), '<');
+        return aligned(in, &f, builder_text(in, &c), '>');
     }
     if (f.type != 0 && strchr("bdnoxX", f.type) == NULL) unknown_type(in, f.type, v);
     return integer_field(in, &f, number, 0);
@@ -426,6 +435,7 @@ static text *percent_field(percent *p, field f, value item)
         return percent_text(p, &f, item);
     case 'c':
         f.zero = false;
+        f.precision = -1;
         return percent_character(p, &f, item);
     case 'd':
     case 'i':

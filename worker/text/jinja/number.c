@@ -103,22 +103,27 @@ void number_repr(double d, char out[NUMBER_TEXT_SIZE])
 
 /* White space off, decimal digits of any script to ASCII, a NUL behind; NULL where something is
  * left that no number has. */
-static char *plain_number(interp *in, text *t)
+static char *plain_number(interp *in, const text *t)
 {
-    text *core = text_strip(in, t, NULL, true, true);
-    interp_spend_bytes(in, core->size);
-    char *plain = interp_alloc(in, core->size + 1);
+    interp_spend_bytes(in, t->size);
+    char *plain = interp_alloc(in, t->size + 1);
     size_t size = 0;
-    for (size_t at = 0; at < core->size;) {
-        uint32_t c = text_next(core, &at);
+    for (size_t at = 0; at < t->size;) {
+        uint32_t c = text_next(t, &at);
         int digit = character_decimal_value(c);
         if (digit >= 0)
             plain[size++] = (char)('0' + digit);
         else if (c < 0x80 && c != 0)
             plain[size++] = (char)c;
+        else if (character_is_space(c))
+            plain[size++] = ' ';
         else
             return NULL;
     }
+    while (size > 0 && isspace((unsigned char)plain[size - 1]))
+        plain[--size] = '\0';
+    while (isspace((unsigned char)*plain))
+        plain++;
     return plain;
 }
 
@@ -148,7 +153,7 @@ static int prefix_base(const char *p)
     }
 }
 
-number_parse number_parse_int(interp *in, text *t, int64_t base, int64_t *out)
+number_parse number_parse_int(interp *in, const text *t, int64_t base, int64_t *out)
 {
     char *p = plain_number(in, t);
     if (p == NULL || base < 0 || base == 1 || base > 36) return NUMBER_MALFORMED;
@@ -191,7 +196,7 @@ static bool one_of_ignoring_case(const char *p, const char *a, const char *b)
     return strcasecmp(p, a) == 0 || (b != NULL && strcasecmp(p, b) == 0);
 }
 
-number_parse number_parse_float(interp *in, text *t, double *out)
+number_parse number_parse_float(interp *in, const text *t, double *out)
 {
     char *p = plain_number(in, t);
     if (p == NULL) return NUMBER_MALFORMED;
@@ -266,7 +271,7 @@ double number_divide(int64_t a, int64_t b)
 {
     uint64_t numerator = a < 0 ? 0 - (uint64_t)a : (uint64_t)a;
     uint64_t denominator = b < 0 ? 0 - (uint64_t)b : (uint64_t)b;
-    if (numerator == 0) return 0;
+    if (numerator == 0) return b < 0 ? -0.0 : 0.0;
     /* At least 55 bits of quotient, the lowest of them sticky, round like the exact one. */
     int shift = 55 + bits_of(denominator) - bits_of(numerator);
     if (shift < 0) shift = 0;

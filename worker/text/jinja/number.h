@@ -11,9 +11,9 @@ void number_repr(double d, char out[NUMBER_TEXT_SIZE]);
 typedef enum number_parse { NUMBER_OK, NUMBER_MALFORMED, NUMBER_TOO_LARGE } number_parse;
 /* int(text, base): white space around, a sign, '_' between digits, a prefix where base says so;
  * base 0 reads the prefix. */
-number_parse number_parse_int(interp *in, text *t, int64_t base, int64_t *out);
+number_parse number_parse_int(interp *in, const text *t, int64_t base, int64_t *out);
 /* float(text): also "inf", "nan" and '_' between digits. */
-number_parse number_parse_float(interp *in, text *t, double *out);
+number_parse number_parse_float(interp *in, const text *t, double *out);
 
 /* round(d, digits): half to even of the exact value. */
 double number_round(double d, int64_t digits);

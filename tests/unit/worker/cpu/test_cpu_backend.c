@@ -197,10 +197,9 @@ static uint64_t resident_bytes(void)
     return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* An 8B model's widths (but the hidden one, for the test's time) and a large vocabulary, in one
- * layer: scratch depends on the widths. A full step, sampled in the way that needs the most, must
- * stay within the promised 64 MiB beyond weights and KV; some of those are the rest of a process's.
- */
+/* Scratch depends on a model's widths: an 8B model's (but the hidden size, for the test's time) and
+ * a large vocabulary, in one layer. A full step, sampled in the way that needs the most, must stay
+ * within the promised 64 MiB beyond weights and KV, of which the rest of a process needs some. */
 static void test_scratch_stays_within_64_mib(void **state)
 {
     (void)state;

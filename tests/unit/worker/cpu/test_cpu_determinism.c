@@ -227,7 +227,8 @@ static void test_logits_have_the_bits_they_always_had(void **state)
                 hash = (hash ^ bits) * 1099511628211u;
             }
         }
-        if (hash != 0) fail_msg("%s: the hash is %016llx", b->device, (unsigned long long)hash);
+        if (hash != 0xa99777fbff0f6fb1u)
+            fail_msg("%s: the hash is %016llx", b->device, (unsigned long long)hash);
         backend_destroy(b);
     }
     random_model_destroy(m);
