@@ -5,6 +5,7 @@
  *                    threads meet.
  *   conversation.c   the loop's side: session, streams, acks, resumes. Loop thread only.
  *   stream_core.c    what one stream owes and is owed: pure.
+ *   stream_table.c   streams by number;  outbox.c   columns on their way out.
  *   request_copy.c   gaggle_request -> Submit.
  *   event_copy.c     events and reports that outlive the message they came in.
  *
@@ -17,7 +18,9 @@
 #include <uv.h>
 
 #include "client/gaggle.h"
+#include "client/outbox.h"
 #include "client/stream_core.h"
+#include "client/stream_table.h"
 #include "proto/session.h"
 
 _Static_assert(GAGGLE_ERROR_TEXT_SIZE == ERROR_TEXT_SIZE, "errors are copied as they are");
@@ -97,13 +100,6 @@ typedef struct query {
     void *ctx;
 } query;
 
-/* A list of stream numbers and their values, on its way to the router. */
-typedef struct wanted_columns {
-    buffer id;          /* id128; Resume only */
-    buffer stream;      /* uint32_t */
-    buffer next_wanted; /* uint32_t; not for Cancel */
-} wanted_columns;
-
 typedef struct conversation {
     session_hub *hub;
     session *session; /* NULL once it is closed for good */
@@ -117,12 +113,9 @@ typedef struct conversation {
     arena scratch;
     buffer frame;
 
-    gaggle_stream *slots[LIMIT_STREAMS_PER_LINK];
-    size_t stream_count;
-    uint32_t slot_next;  /* where to look for a free one */
-    uint32_t generation; /* makes numbers of reused slots differ */
-    buffer ack_due;      /* gaggle_stream *: a quarter of their window was consumed */
-    wanted_columns acks, resumes, cancels;
+    stream_table streams;
+    outbox outbox;
+    buffer ack_due; /* uint32_t: numbers of streams that may owe an Ack */
     query *queries; /* sent or waiting for a link */
     uint32_t query_id;
 } conversation;

@@ -9,151 +9,42 @@
 #include "common/check.h"
 #include "common/clock.h"
 
-/* -- the table of streams -------------------------------------------------------------- */
-
-enum { GENERATIONS = 1000000 }; /* numbers stay below 2^32 */
-_Static_assert((uint64_t)(GENERATIONS + 1) * LIMIT_STREAMS_PER_LINK < UINT32_MAX, "numbers fit");
-
-static gaggle_stream *stream_find(conversation *c, uint32_t number)
-{
-    if (number == 0) return NULL;
-    gaggle_stream *s = c->slots[(number - 1) % LIMIT_STREAMS_PER_LINK];
-    return s != NULL && s->number == number ? s : NULL;
-}
-
-/* gaggle_submit() has counted the streams: there is a free slot. */
-static void stream_add(conversation *c, gaggle_stream *s)
-{
-    CHECK(c->stream_count < LIMIT_STREAMS_PER_LINK);
-    while (c->slots[c->slot_next] != NULL)
-        c->slot_next = (c->slot_next + 1) % LIMIT_STREAMS_PER_LINK;
-    c->generation = (c->generation + 1) % GENERATIONS;
-    s->number = c->generation * LIMIT_STREAMS_PER_LINK + c->slot_next + 1;
-    s->submit.stream = s->number;
-    c->slots[c->slot_next] = s;
-    c->slot_next = (c->slot_next + 1) % LIMIT_STREAMS_PER_LINK;
-    c->stream_count++;
-}
-
-static void stream_remove(conversation *c, gaggle_stream *s)
-{
-    c->slots[(s->number - 1) % LIMIT_STREAMS_PER_LINK] = NULL;
-    s->number = 0;
-    c->stream_count--;
-    if (s->ack_listed) {
-        gaggle_stream **due = (gaggle_stream **)c->ack_due.data;
-        size_t count = c->ack_due.size / sizeof *due;
-        for (size_t i = 0; i < count; i++)
-            if (due[i] == s) due[i] = NULL;
-        s->ack_listed = false;
-    }
-}
-
-/* Streams may end while the table is walked; a slot is looked at once. */
-#define FOR_EACH_STREAM(c, s)                                                                      \
-    for (size_t slot_ = 0; slot_ < LIMIT_STREAMS_PER_LINK && (c)->stream_count > 0; slot_++)       \
-        if ((s = (c)->slots[slot_]) != NULL)
-
-/* -- sending ---------------------------------------------------------------------------- */
-
-static void append_number(buffer *b, uint32_t value)
-{
-    buffer_append(b, &value, sizeof value);
-}
-
-static void wanted_clear(wanted_columns *w)
-{
-    buffer_clear(&w->id);
-    buffer_clear(&w->stream);
-    buffer_clear(&w->next_wanted);
-}
-
-static void wanted_free(wanted_columns *w)
-{
-    buffer_free(&w->id);
-    buffer_free(&w->stream);
-    buffer_free(&w->next_wanted);
-}
-
-static size_t wanted_count(const wanted_columns *w)
-{
-    return w->stream.size / sizeof(uint32_t);
-}
-
-static void send_resumes(conversation *c)
-{
-    if (wanted_count(&c->resumes) == 0) return;
-    envelope e = {.kind = ENVELOPE_RESUME,
-                  .resume = {.request_id = (const id128 *)c->resumes.id.data,
-                             .stream = (const uint32_t *)c->resumes.stream.data,
-                             .next_wanted = (const uint32_t *)c->resumes.next_wanted.data,
-                             .count = wanted_count(&c->resumes)}};
-    session_send(c->session, &e);
-    wanted_clear(&c->resumes);
-}
-
-static void send_cancels(conversation *c)
-{
-    if (wanted_count(&c->cancels) == 0) return;
-    envelope e = {.kind = ENVELOPE_CANCEL,
-                  .cancel = {.stream = (const uint32_t *)c->cancels.stream.data,
-                             .count = wanted_count(&c->cancels),
-                             .reason = text_of("the client asked")}};
-    session_send(c->session, &e);
-    wanted_clear(&c->cancels);
-}
-
-static void send_acks(conversation *c)
-{
-    if (wanted_count(&c->acks) == 0) return;
-    envelope e = {.kind = ENVELOPE_ACK,
-                  .ack = {.stream = (const uint32_t *)c->acks.stream.data,
-                          .next_wanted = (const uint32_t *)c->acks.next_wanted.data,
-                          .count = wanted_count(&c->acks)}};
-    session_send(c->session, &e);
-    wanted_clear(&c->acks);
-}
-
-/* Each column holds a stream at most once a message, and a message at most all streams. */
-static void ack_add(conversation *c, uint32_t number, uint32_t next_wanted)
-{
-    if (wanted_count(&c->acks) == LIMIT_STREAMS_PER_LINK) send_acks(c);
-    append_number(&c->acks.stream, number);
-    append_number(&c->acks.next_wanted, next_wanted);
-}
+/* -- acknowledging ------------------------------------------------------------------------ */
 
 static void ack_gather(conversation *c, gaggle_stream *s, bool lazily)
 {
     uint32_t next_wanted;
-    if (stream_core_ack(&s->core, lazily, &next_wanted)) ack_add(c, s->number, next_wanted);
+    if (stream_core_ack(&s->core, lazily, &next_wanted))
+        outbox_ack(&c->outbox, c->session, s->number, next_wanted);
 }
 
+/* It may owe an Ack: looked at when the link is idle. */
 static void ack_list(conversation *c, gaggle_stream *s)
 {
     if (s->ack_listed) return;
     s->ack_listed = true;
-    buffer_append(&c->ack_due, &s, sizeof s);
+    buffer_append(&c->ack_due, &s->number, sizeof s->number);
 }
 
 static void acks_flush(conversation *c)
 {
-    gaggle_stream **due = (gaggle_stream **)c->ack_due.data;
+    const uint32_t *due = (const uint32_t *)(const void *)c->ack_due.data;
     size_t count = c->ack_due.size / sizeof *due;
     for (size_t i = 0; i < count; i++) {
-        if (due[i] == NULL) continue;
-        due[i]->ack_listed = false;
-        ack_gather(c, due[i], true);
+        gaggle_stream *s = stream_table_find(&c->streams, due[i]);
+        if (s == NULL) continue;
+        s->ack_listed = false;
+        ack_gather(c, s, true);
     }
     buffer_clear(&c->ack_due);
-    send_acks(c);
+    outbox_send_acks(&c->outbox, c->session);
 }
 
 void conversation_flush(gaggle_client *client)
 {
     conversation *c = &client->talk;
     if (!c->up) return;
-    send_resumes(c);
-    send_cancels(c);
+    outbox_send_resumes_and_cancels(&c->outbox, c->session);
     if (session_is_idle(c->session)) acks_flush(c);
 }
 
@@ -163,7 +54,7 @@ static void stream_end(gaggle_stream *s, const gaggle_event *finish)
 {
     conversation *c = &s->client->talk;
     stream_core_end(&s->core);
-    stream_remove(c, s);
+    stream_table_remove(&c->streams, s);
     if (!s->silent) client_deliver(s, finish);
     client_stream_ended(s);
 }
@@ -191,6 +82,7 @@ static void submit_send(gaggle_stream *s)
 {
     conversation *c = &s->client->talk;
     msg_submit m = s->submit;
+    m.stream = s->number;
     if (m.deadline_ms > 0) {
         uint64_t spent_ms = clock_now_ms() - s->started_ms;
         if (spent_ms >= m.deadline_ms) {
@@ -220,24 +112,16 @@ static void submit_send(gaggle_stream *s)
     session_send(c->session, &e);
 }
 
-static void resume_add(gaggle_stream *s)
-{
-    conversation *c = &s->client->talk;
-    if (wanted_count(&c->resumes) == LIMIT_STREAMS_PER_LINK) send_resumes(c);
-    buffer_append(&c->resumes.id, &s->submit.request_id, sizeof s->submit.request_id);
-    append_number(&c->resumes.stream, s->number);
-    append_number(&c->resumes.next_wanted, s->core.next);
-}
-
 /* `why`: for STREAM_FAIL. The stream may be gone afterwards. */
 static void act(gaggle_stream *s, stream_action action, const error *why)
 {
+    conversation *c = &s->client->talk;
     switch (action) {
     case STREAM_SUBMIT:
         submit_send(s);
         break;
     case STREAM_RESUME:
-        resume_add(s);
+        outbox_resume(&c->outbox, c->session, &s->submit.request_id, s->number, s->core.next);
         break;
     case STREAM_FAIL:
         stream_fail(s, why);
@@ -292,7 +176,7 @@ static void on_tokens(conversation *c, const msg_tokens *m)
     size_t token = 0, text = 0, top = 0;
     for (size_t g = 0; g < m->groups; g++) {
         size_t count = m->count[g];
-        gaggle_stream *s = stream_find(c, m->stream[g]);
+        gaggle_stream *s = stream_table_find(&c->streams, m->stream[g]);
         if (s != NULL) {
             stream_taken taken =
                 stream_core_tokens(&s->core, m->first_index[g], m->count[g], m->token + token);
@@ -342,11 +226,12 @@ static void finish_deliver(gaggle_stream *s, const msg_finish *m)
 
 static void on_finish(conversation *c, const msg_finish *m)
 {
-    gaggle_stream *s = stream_find(c, m->stream);
+    gaggle_stream *s = stream_table_find(&c->streams, m->stream);
     if (s == NULL) return;
     stream_action action = stream_core_finish(&s->core, m->total, m->crc);
     if (action == STREAM_FINISH) {
-        ack_add(c, s->number, m->total); /* all of it is here: the source may forget */
+        outbox_ack(&c->outbox, c->session, s->number,
+                   m->total); /* all of it is here: the source may forget */
         finish_deliver(s, m);
         return;
     }
@@ -361,7 +246,7 @@ static void on_finish(conversation *c, const msg_finish *m)
 
 static void on_error(conversation *c, const msg_error *m)
 {
-    gaggle_stream *s = stream_find(c, m->stream);
+    gaggle_stream *s = stream_table_find(&c->streams, m->stream);
     if (s == NULL) return; /* of the link: the session tells by on_down */
     error why;
     error_set(&why, m->code, "%.*s", (int)m->text.size, m->text.data);
@@ -398,7 +283,8 @@ static void on_envelope(void *ctx, session *link, const envelope *e, const error
     gaggle_stream *s;
     switch (e->kind) {
     case ENVELOPE_ACCEPTED:
-        if ((s = stream_find(c, e->accepted.stream)) != NULL) stream_core_accepted(&s->core);
+        if ((s = stream_table_find(&c->streams, e->accepted.stream)) != NULL)
+            stream_core_accepted(&s->core);
         break;
     case ENVELOPE_TOKENS:
         on_tokens(c, &e->tokens);
@@ -437,7 +323,7 @@ static void on_up(void *ctx, session *link, const msg_welcome *welcome)
         c->message_bytes = LIMIT_MESSAGE_BYTES;
 
     gaggle_stream *s;
-    FOR_EACH_STREAM(c, s) act(s, stream_core_up(&s->core), NULL);
+    STREAM_TABLE_EACH(&c->streams, s) act(s, stream_core_up(&s->core), NULL);
     for (const query *q = c->queries; q != NULL; q = q->next)
         query_send(c, q);
     conversation_flush(client);
@@ -459,11 +345,9 @@ static void on_down(void *ctx, session *link, const error *why)
     error_prefix(&c->last_trouble, why->code, "%s", session_peer_name(link));
     if (c->up) c->offline_since_ms = clock_now_ms();
     c->up = false;
-    wanted_clear(&c->acks);
-    wanted_clear(&c->resumes);
-    wanted_clear(&c->cancels);
+    outbox_clear(&c->outbox);
     gaggle_stream *s;
-    FOR_EACH_STREAM(c, s)
+    STREAM_TABLE_EACH(&c->streams, s)
     {
         stream_core_down(&s->core);
         if (s->stopping) stream_end_here(s, GAGGLE_FINISH_CANCELLED, NULL);
@@ -489,9 +373,7 @@ static void on_hub_closed(void *ctx)
     arena_free(&c->scratch);
     buffer_free(&c->frame);
     buffer_free(&c->ack_due);
-    wanted_free(&c->acks);
-    wanted_free(&c->resumes);
-    wanted_free(&c->cancels);
+    outbox_free(&c->outbox);
     uv_close((uv_handle_t *)&c->tick, on_handle_closed);
     uv_close((uv_handle_t *)&client->wake, on_handle_closed);
 }
@@ -520,7 +402,7 @@ static void on_closed(void *ctx, session *link, const error *why)
     if (c->refused.code == ST_OK) error_set(&c->refused, ST_UNAVAILABLE, "the session was closed");
     queries_fail(client, &c->refused);
     gaggle_stream *s;
-    FOR_EACH_STREAM(c, s) stream_fail(s, &c->refused);
+    STREAM_TABLE_EACH(&c->streams, s) stream_fail(s, &c->refused);
 }
 
 static void stream_tick(conversation *c, gaggle_stream *s, uint64_t now_ms, uint32_t offline_ms)
@@ -554,7 +436,7 @@ static void on_tick(uv_timer_t *timer)
     conversation *c = &client->talk;
     uint64_t now_ms = clock_now_ms();
     gaggle_stream *s;
-    FOR_EACH_STREAM(c, s) stream_tick(c, s, now_ms, client->offline_ms);
+    STREAM_TABLE_EACH(&c->streams, s) stream_tick(c, s, now_ms, client->offline_ms);
 
     for (query **at = &c->queries; *at != NULL;) {
         query *q = *at;
@@ -568,9 +450,9 @@ static void on_tick(uv_timer_t *timer)
         client_query_done(client, q, NULL, &why);
         at = &c->queries; /* the callback may have asked again */
     }
-    if (c->up) send_acks(c);
+    if (c->up) outbox_send_acks(&c->outbox, c->session);
     conversation_flush(client);
-    if (c->stream_count == 0 && c->queries == NULL) uv_timer_stop(&c->tick);
+    if (c->streams.count == 0 && c->queries == NULL) uv_timer_stop(&c->tick);
 }
 
 static void tick_start(conversation *c)
@@ -586,7 +468,7 @@ void conversation_submit(gaggle_stream *s)
     conversation *c = &s->client->talk;
     stream_core_init(&s->core, s->submit.window, s->client->offline_ms);
     s->started_ms = clock_now_ms();
-    stream_add(c, s);
+    stream_table_add(&c->streams, s);
     tick_start(c);
     if (c->refused.code != ST_OK) {
         stream_fail(s, &c->refused);
@@ -604,8 +486,7 @@ void conversation_cancel(gaggle_stream *s)
         stream_end_here(s, GAGGLE_FINISH_CANCELLED, NULL);
         return;
     }
-    if (wanted_count(&c->cancels) == LIMIT_STREAMS_PER_LINK) conversation_flush(s->client);
-    append_number(&c->cancels.stream, s->number);
+    outbox_cancel(&c->outbox, c->session, s->number);
 }
 
 void conversation_close(gaggle_stream *s)
@@ -680,10 +561,10 @@ void conversation_stop(gaggle_client *client)
     if (c->stopping) return;
     c->stopping = true;
     gaggle_stream *s;
-    FOR_EACH_STREAM(c, s)
+    STREAM_TABLE_EACH(&c->streams, s)
     {
         if (c->up && s->core.state != STREAM_WAITING && !s->stopping)
-            append_number(&c->cancels.stream, s->number);
+            outbox_cancel(&c->outbox, c->session, s->number);
         stream_end_here(s, GAGGLE_FINISH_CANCELLED, NULL);
     }
     error why;
@@ -697,6 +578,6 @@ void conversation_stop(gaggle_client *client)
         session_hub_close(c->hub, on_hub_closed, client);
         return;
     }
-    if (c->up) send_cancels(c);
+    if (c->up) outbox_send_resumes_and_cancels(&c->outbox, c->session);
     session_close(c->session, "the client was closed");
 }

@@ -80,6 +80,8 @@ struct link_peer {
     uint8_t *rx_bytes;
     size_t rx_size, rx_capacity;
     uint64_t rx_total;
+    bool seems_lost; /* the stream was dead at the last tick, with this rx_total */
+    uint64_t lost_at_total;
     uint32_t rx_limit;
 
     buffer tx_waiting; /* frames appended since the send in flight began */

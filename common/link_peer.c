@@ -237,14 +237,26 @@ size_t link_tx_bytes(const link_peer *l)
 /* -- receiving -------------------------------------------------------------------------- */
 
 /* nng's tls and ws streams notice the peer's end also while no receive is posted, and then never
- * complete the next one. A dead stream has no peer any more, which can be asked for. If this
- * receive found something all the same, the cancelling does nothing. */
-static void cancel_lost_receive(link_peer *l)
+ * complete the next one. A dead stream has no peer any more, which can be asked for. */
+static bool stream_is_dead(const link_peer *l)
 {
     nng_sockaddr peer;
-    if (l->rx.in_flight && (l->scheme->tls || l->scheme->framing == LINK_FRAMING_WS) &&
-        nng_stream_get_addr(l->stream, NNG_OPT_REMADDR, &peer) != 0)
-        nng_aio_cancel(l->rx.aio);
+    return (l->scheme->tls || l->scheme->framing == LINK_FRAMING_WS) &&
+           nng_stream_get_addr(l->stream, NNG_OPT_REMADDR, &peer) != 0;
+}
+
+/* A receive that is still out one tick after the stream died is lost; a shorter time could be that
+ * of a completion on its way. Cancelling would not do: on tls it is lost as well. */
+static void notice_lost_receive(link_peer *l)
+{
+    if (!l->rx.in_flight || l->stream == NULL || !stream_is_dead(l)) {
+        l->seems_lost = false;
+    } else if (l->seems_lost && l->rx_total == l->lost_at_total) {
+        link_peer_fail(l, ST_UNAVAILABLE, "%s", nng_strerror(NNG_ECONNSHUT));
+    } else {
+        l->seems_lost = true;
+        l->lost_at_total = l->rx_total;
+    }
 }
 
 static void post_receive(link_peer *l)
@@ -257,7 +269,6 @@ static void post_receive(link_peer *l)
     }
     l->rx.in_flight = true;
     nng_stream_recv(l->stream, l->rx.aio);
-    cancel_lost_receive(l);
 }
 
 static void come_up(link_peer *l)
@@ -509,6 +520,6 @@ void link_peer_tick(link_peer *l, uint64_t now_ms)
         link_peer_fail(l, ST_DEADLINE_EXCEEDED,
                        "the peer took nothing for %u ms; %zu bytes were waiting",
                        l->limits.tx_stall_ms, link_tx_bytes(l));
-    else if (l->stream != NULL)
-        cancel_lost_receive(l); /* TLS may know only a moment after the receive was posted */
+    else
+        notice_lost_receive(l);
 }

@@ -16,7 +16,7 @@ static void environment_name(const char *name, char out[NAME_SIZE + 8])
 {
     snprintf(out, NAME_SIZE + 8, "GAGGLE_%s", name);
     for (char *at = out; *at != '\0'; at++)
-        *at = *at == '-' ? '_' : (char)toupper((unsigned char)*at);
+        *at = (char)(*at == '-' ? '_' : toupper((unsigned char)*at));
 }
 
 static size_t edit_distance(const char *a, const char *b)

@@ -9,7 +9,7 @@
  * hears something) and when the peer was (so that a peer that only answers is heard). nng's TLS
  * never reports a peer that vanished, so both ends run the timer. Three guards keep a slow machine
  * from killing healthy links: the clocks start anew when this loop itself was late, the limit
- * grows with nng's own delay, and Pings stop while bytes wait to be sent. */
+ * grows with nng's own delay, and large batches that wait to be sent hold back Pings, not death. */
 #include "proto/session.h"
 
 #include <inttypes.h>
@@ -23,8 +23,9 @@
 enum {
     LAG_FACTOR = 3,
     LAG_MS_MAX = 10000,
-    /* Pongs wait for no one: a peer that pings and does not read gets no more of them. */
-    PONG_BACKLOG_BYTES = 64 * 1024,
+    /* Pings and Pongs do not wait for on_idle, but a peer that does not read gets no more of them.
+     */
+    PING_BACKLOG_BYTES = 64 * 1024,
 };
 
 /* -- sending -------------------------------------------------------------------------- */
@@ -321,7 +322,7 @@ static void take(session *s, const envelope *e, const error *refused)
     if (!check_tripwire(s, e)) return;
     switch (e->kind) {
     case ENVELOPE_PING:
-        if (link_tx_bytes(s->link) < PONG_BACKLOG_BYTES) {
+        if (link_tx_bytes(s->link) < PING_BACKLOG_BYTES) {
             envelope pong = {.kind = ENVELOPE_PONG, .pong = e->ping};
             put(s, &pong);
         }
@@ -462,7 +463,7 @@ void session_tick(session *s, uint64_t now_ms, uint64_t late_ms, uint32_t lag_ms
     }
     bool silent_here = now_ms - s->tx_ms >= s->ping_ms;
     bool silent_there = silent_ms >= s->ping_ms && now_ms - s->ping_sent_ms >= s->ping_ms;
-    if ((silent_here || silent_there) && link_is_idle(s->link)) {
+    if ((silent_here || silent_there) && link_tx_bytes(s->link) < PING_BACKLOG_BYTES) {
         envelope ping = {.kind = ENVELOPE_PING, .ping.t = now_ms * 1000};
         put(s, &ping);
         s->ping_sent_ms = now_ms;

@@ -178,9 +178,9 @@ void token_columns_flush(token_columns *c, void (*send)(void *ctx, const envelop
             size_t text = sum(text_len + at.token, tokens);
             size_t top = top_count != NULL ? sum(top_count + at.token, tokens) : 0;
             bytes += GROUP_BYTES + tokens * TOKEN_BYTES + text + top * TOP_BYTES;
+            /* Groups need no count of their own: each has a token. */
             bool full = bytes > LIMIT_TOKENS_MESSAGE_BYTES ||
-                        at.token + tokens - start.token > LIMIT_TOKENS_MESSAGE_ENTRIES ||
-                        group - first >= LIMIT_TOKENS_MESSAGE_ENTRIES;
+                        at.token + tokens - start.token > LIMIT_TOKENS_MESSAGE_ENTRIES;
             if (full && group > first) break; /* a group alone always goes */
             at.token += tokens;
             at.text += text;

@@ -11,7 +11,8 @@ void admission_init(admission *a, uint32_t requests_max, uint64_t bytes_max)
 static uint32_t retry_after_ms(const admission *a)
 {
     double interval_ms = a->finish_interval_ms > 0 ? a->finish_interval_ms : 250;
-    double ms = interval_ms * (a->count / 8 + 1);
+    uint32_t share = a->count / 8 + 1;
+    double ms = interval_ms * share;
     return ms < 100 ? 100 : ms > 60000 ? 60000 : (uint32_t)ms;
 }
 

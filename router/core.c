@@ -108,7 +108,7 @@ void core_send_resume(core *c, request *r)
 {
     envelope e = {.kind = ENVELOPE_RESUME};
     e.resume = (msg_resume){
-        .request_id = &r->id, .stream = &r->worker_stream, .next_wanted = &r->next, .count = 1};
+        .request_id = &r->id, .stream = &r->worker_stream, .next_wanted = &r->acked, .count = 1};
     core_send(c, r->worker->link, &e);
     r->rewinding = true;
 }
@@ -226,8 +226,8 @@ status core_keep_submit(core *c, request *r, const msg_submit *submit, error *er
     arena_reset(&c->scratch);
     status st = envelope_encode(&e, &c->scratch, &c->encoded);
     if (st != ST_OK || c->encoded.size > LIMIT_MESSAGE_BYTES - SUBMIT_SLACK_BYTES)
-        return error_set(err, ST_OUT_OF_RANGE, "the request has %zu bytes; the limit is %u",
-                         c->encoded.size, LIMIT_MESSAGE_BYTES - SUBMIT_SLACK_BYTES);
+        return error_set(err, ST_OUT_OF_RANGE, "the request has more than %u bytes",
+                         LIMIT_MESSAGE_BYTES - SUBMIT_SLACK_BYTES);
     kept_submit *kept = mem_alloc(sizeof *kept + c->encoded.size + submit->model.size);
     memcpy(kept->bytes, c->encoded.data, c->encoded.size);
     if (submit->model.size > 0)
@@ -372,9 +372,22 @@ static void tick_request(core *c, request *r)
         core_cancel(c, r, FINISH_DEADLINE, ST_DEADLINE_EXCEEDED, "the deadline passed");
     } else if (r->state == REQUEST_FINISHED && idle_ms >= c->options.stall_ms) {
         drop(c, r);
+    } else if (r->state == REQUEST_ENDING && idle_ms >= c->options.stall_ms) {
+        core_end(c, r, ST_CANCELLED, 0, "cancelled; the worker did not answer");
     } else if (r->state == REQUEST_RUNNING && r->client != NULL && r->acked < r->next &&
                idle_ms >= c->options.stall_ms) {
         core_cancel(c, r, FINISH_SLOW_CONSUMER, ST_CANCELLED, "tokens were not acknowledged");
+    }
+}
+
+/* A model's last worker is gone: nobody would ever take what waits for it. */
+static void end_unservable(core *c)
+{
+    for (request *r = c->queue.head, *next; r != NULL; r = next) {
+        next = r->submit->queue_next;
+        worker *w;
+        if (placement_choose(&c->workers, kept_model(r), &w) == PLACEMENT_NO_MODEL)
+            core_end(c, r, ST_UNAVAILABLE, 1000, "no worker offers the model any more");
     }
 }
 
@@ -392,6 +405,7 @@ void core_tick(core *c, uint64_t now_ms)
         }
         log_warn("worker=%s forgotten", w->id);
         worker_table_remove(&c->workers, w);
+        end_unservable(c);
     }
     core_answer_pending_resumes(c);
     core_dispatch(c);
@@ -418,11 +432,16 @@ void core_flush_client(core *c, core_link *l)
 static void flush_acks(core *c, worker *w)
 {
     if (w->ack_stream.size == 0) return;
-    envelope e = {.kind = ENVELOPE_ACK};
-    e.ack = (msg_ack){.stream = (const uint32_t *)(void *)w->ack_stream.data,
-                      .next_wanted = (const uint32_t *)(void *)w->ack_next.data,
-                      .count = w->ack_stream.size / sizeof(uint32_t)};
-    core_send(c, w->link, &e);
+    const uint32_t *stream = (const uint32_t *)(void *)w->ack_stream.data;
+    const uint32_t *next_wanted = (const uint32_t *)(void *)w->ack_next.data;
+    size_t count = w->ack_stream.size / sizeof(uint32_t);
+    for (size_t sent = 0; sent < count; sent += LIMIT_STREAMS_PER_LINK) {
+        size_t part = count - sent;
+        if (part > LIMIT_STREAMS_PER_LINK) part = LIMIT_STREAMS_PER_LINK;
+        envelope e = {.kind = ENVELOPE_ACK};
+        e.ack = (msg_ack){stream + sent, next_wanted + sent, part};
+        core_send(c, w->link, &e);
+    }
     buffer_clear(&w->ack_stream);
     buffer_clear(&w->ack_next);
 }

@@ -131,7 +131,9 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
     }
 
     error why = {0};
-    if (check_submit(c, l, submit, &why) != ST_OK) {
+    msg_submit seeded = *submit;
+    if (seeded.model.size == 0) seeded.model = placement_only_model(&c->workers);
+    if (check_submit(c, l, &seeded, &why) != ST_OK) {
         char hex[33];
         log_info("request=%s refused code=%s reason=\"%s\"", id128_hex(&submit->request_id, hex),
                  status_name(why.code), why.text);
@@ -146,7 +148,6 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
         core_send_error(c, l, submit->stream, &why);
         return;
     }
-    msg_submit seeded = *submit;
     if (!seeded.sampling.has_seed) {
         seeded.sampling.has_seed = true;
         seeded.sampling.seed = next_seed(c);
@@ -240,8 +241,8 @@ static void on_ack(core *c, core_link *l, const msg_ack *ack)
         if (next_wanted > r->acked) {
             r->acked = next_wanted;
             r->since_ms = c->now_ms;
-        } else if (r->state != REQUEST_FINISHED) {
-            continue;
+        } else if (r->state != REQUEST_FINISHED || next_wanted != r->next) {
+            continue; /* nothing new; but an answer of no tokens ends by it */
         }
         core_forward_ack(c, r);
         if (r->state == REQUEST_FINISHED && next_wanted == r->next) core_done(c, r);

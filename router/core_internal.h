@@ -54,7 +54,8 @@ struct core {
 /* Actions. */
 void core_send(core *c, const core_link *l, const envelope *e);
 void core_send_error(core *c, const core_link *l, uint32_t stream, const error *why);
-void core_send_resume(core *c, request *r); /* to its worker: again from r->next */
+/* To its worker: again from r->acked, since a Resume acknowledges; repeats are dropped. */
+void core_send_resume(core *c, request *r);
 /* To its worker: end it and say so in a Finish, or drop it without a word. */
 void core_send_cancel(core *c, const request *r, finish_reason finish);
 void core_send_forget(core *c, const request *r);

@@ -5,6 +5,14 @@
 #include "common/log.h"
 #include "router/core_internal.h"
 
+/* Nothing of it was relayed: it can run elsewhere and nobody notices. */
+static void requeue(core *c, request *r)
+{
+    request_leave_worker(r);
+    request_set_state(r, REQUEST_QUEUED, c->now_ms);
+    admission_push(&c->queue, r, true);
+}
+
 /* Its worker is gone for good, or came back without it. Nothing was relayed: it runs elsewhere and
  * nobody notices. Otherwise the client is told. */
 void core_lose_worker(core *c, request *r)
@@ -17,9 +25,7 @@ void core_lose_worker(core *c, request *r)
         return;
     }
     if (r->state == REQUEST_RUNNING && r->submit != NULL) {
-        request_leave_worker(r);
-        request_set_state(r, REQUEST_QUEUED, c->now_ms);
-        admission_push(&c->queue, r, true);
+        requeue(c, r);
         return;
     }
     if (r->state == REQUEST_ENDING) {
@@ -62,6 +68,7 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
         a->drop[a->drop_count++] = live->request_id;
         return;
     }
+    if (r != NULL && r->worker_stream != 0) return; /* named twice */
     if (r == NULL) {
         /* Ours, but ended: what told the worker so was lost with its link. */
         if (!live->yours) r = request_table_add(c->requests, &live->request_id);
@@ -172,6 +179,7 @@ static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, 
     const uint32_t fresh = count - skip;
     token_columns_add_group(&r->client->columns, t, group, skip, r->client_stream, at);
     core_mark_dirty(c, r->client);
+    if (r->acked == r->next) r->since_ms = c->now_ms; /* from here on there is something to ack */
     r->next += fresh;
     request_uncharge(r, fresh);
     c->tokens_total += fresh;
@@ -191,6 +199,12 @@ static void on_finish(core *c, core_link *l, const msg_finish *finish)
     if (r == NULL || r->client == NULL || r->state == REQUEST_FINISHED) return;
     if (finish->total != r->next) {
         if (!r->rewinding) core_send_resume(c, r);
+        return;
+    }
+    if (l->worker->draining && r->submit != NULL && finish->reason == FINISH_FAILED &&
+        finish->error.code == ST_UNAVAILABLE) {
+        requeue(c, r); /* it was on its way when the worker began to drain */
+        core_dispatch(c);
         return;
     }
     core_flush_client(c, r->client); /* Finish must not overtake its tokens */

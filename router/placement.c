@@ -22,8 +22,7 @@ uint32_t placement_cost(const msg_submit *submit)
     return cost < LIMIT_CONTEXT_TOKENS ? (uint32_t)cost : LIMIT_CONTEXT_TOKENS;
 }
 
-/* The name that all offers share; empty when there are several, or none. */
-static text_view only_model(const worker_table *workers)
+text_view placement_only_model(const worker_table *workers)
 {
     text_view only = {0};
     for (size_t i = 0; i < workers->count; i++) {
@@ -39,8 +38,6 @@ static text_view only_model(const worker_table *workers)
 
 placement_outcome placement_choose(const worker_table *workers, text_view model, worker **out)
 {
-    if (model.size == 0) model = only_model(workers);
-    if (model.size == 0) return PLACEMENT_NO_MODEL;
     placement_outcome outcome = PLACEMENT_NO_MODEL;
     worker *best = NULL;
     for (size_t i = 0; i < workers->count; i++) {

@@ -2,8 +2,7 @@
  *
  * Least outstanding tokens: the worker with the smallest sum of (prompt + answer tokens still to
  * be computed) per slot takes the next request, among those that are connected, not draining, offer
- * the model and have room. Ties go to the one registered first. The empty name stands for the only
- * model there is. */
+ * the model and have room. Ties go to the one registered first. */
 #ifndef GAGGLE_ROUTER_PLACEMENT_H
 #define GAGGLE_ROUTER_PLACEMENT_H
 
@@ -14,6 +13,10 @@ typedef enum placement_outcome {
     PLACEMENT_FULL,     /* workers offer the model, all are full or away: wait */
     PLACEMENT_NO_MODEL, /* nobody offers it */
 } placement_outcome;
+
+/* What an empty model name stands for: the name that all workers' offers share; empty when there
+ * are several, or none. */
+text_view placement_only_model(const worker_table *workers);
 
 placement_outcome placement_choose(const worker_table *workers, text_view model, worker **out);
 

@@ -105,7 +105,7 @@ static void refuse(run *r, uint64_t number, const error *why)
 
 static status submit(run *r, const char *line, size_t size, uint64_t number, error *err)
 {
-    if (size > LIMIT_MESSAGE_BYTES)
+    if (size > (size_t)LIMIT_MESSAGE_BYTES)
         return error_set(err, ST_OUT_OF_RANGE, "the line has %zu bytes; the limit is %u", size,
                          LIMIT_MESSAGE_BYTES);
     const request_context context = {

@@ -108,7 +108,7 @@ static status load_template(loaded_model *out, const model_settings *s, error *e
     return st;
 }
 
-static void size_engine(loaded_model *out, const model_settings *s)
+static status size_engine(loaded_model *out, const model_settings *s, error *err)
 {
     const backend_capacity *c = &out->backend->capacity;
     uint32_t sequences = s->sequences_max > 0 ? s->sequences_max : SEQUENCES_DEFAULT;
@@ -119,12 +119,18 @@ static void size_engine(loaded_model *out, const model_settings *s)
     uint64_t kv_tokens = (uint64_t)c->kv_blocks * LIMIT_KV_BLOCK_TOKENS;
     uint32_t context = out->model->config.context_max;
     if (s->context_max > 0 && s->context_max < context) context = s->context_max;
+    if (context > kv_tokens && s->context_max > 0)
+        return error_set(err, ST_INVALID_ARGUMENT,
+                         "--max-model-len is %u; the KV memory holds %llu tokens "
+                         "(--kv-cache-memory gives it more)",
+                         s->context_max, (unsigned long long)kv_tokens);
     if (context > kv_tokens) {
         log_warn("context cut to what the KV memory holds tokens=%llu model=%u",
                  (unsigned long long)kv_tokens, context);
         context = (uint32_t)kv_tokens;
     }
     out->engine.context_max = out->context_max = context;
+    return ST_OK;
 }
 
 status load_model(loaded_model *out, const model_settings *s, error *err)
@@ -155,7 +161,8 @@ status load_model(loaded_model *out, const model_settings *s, error *err)
     };
     st = cpu_backend_create(&out->backend, out->model, &options, err);
     if (st != ST_OK) return st;
-    size_engine(out, s);
+    st = size_engine(out, s, err);
+    if (st != ST_OK) return st;
     describe_defaults(out);
     return ST_OK;
 }

@@ -80,6 +80,13 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
         return error_set(err, ST_INVALID_ARGUMENT,
                          "no model: give -m DIR, a Hugging Face folder (config.json, "
                          "*.safetensors, tokenizer.json)");
+    if (s->name != NULL && strlen(s->name) > LIMIT_NAME_BYTES)
+        return error_set(err, ST_INVALID_ARGUMENT, "--name has %zu bytes; the limit is %u",
+                         strlen(s->name), LIMIT_NAME_BYTES);
+    if (s->served_model_name != NULL && strlen(s->served_model_name) > LIMIT_NAME_BYTES)
+        return error_set(err, ST_INVALID_ARGUMENT,
+                         "--served-model-name has %zu bytes; the limit is %u",
+                         strlen(s->served_model_name), LIMIT_NAME_BYTES);
     if (s->routers.count == 0) s->routers.items[s->routers.count++] = DEFAULT_ROUTER;
     int level = log_level_parse(s->log_level);
     if (level < 0)

@@ -280,6 +280,21 @@ static bool rewind_stream(stream *s, uint32_t next_wanted)
     return true;
 }
 
+static void forget(router_link *l, stream *s)
+{
+    if (s->phase == STREAM_RUNNING) engine_thread_cancel(l->engine, s->key, FINISH_CANCELLED);
+    stream_remove(l, s);
+}
+
+/* Somebody wants tokens that we do not hold: that is an answer, too. */
+static void lose(router_link *l, stream *s, uint32_t next_wanted)
+{
+    uint32_t number = s->number;
+    log_error("tokens wanted from=%u held=%u..%u", next_wanted, s->held.base, s->held.made);
+    forget(l, s);
+    send_failure(l, number, next_wanted, 0, ST_DATA_LOSS, "the worker does not hold these tokens");
+}
+
 static void on_submit(router_link *l, const msg_submit *submit)
 {
     stream *s = stream_find_id(l, &submit->request_id);
@@ -288,7 +303,8 @@ static void on_submit(router_link *l, const msg_submit *submit)
         stream_emit(l, s);
         return;
     }
-    if (s != NULL || l->stream_count == LIMIT_STREAMS_PER_LINK || l->draining) {
+    if (s != NULL) forget(l, s); /* its receiver has other tokens than we hold: begin again */
+    if (l->stream_count == LIMIT_STREAMS_PER_LINK || l->draining) {
         refuse(l, submit, ST_UNAVAILABLE,
                l->draining ? "the worker is shutting down" : "the worker cannot take this request");
         return;
@@ -322,14 +338,11 @@ static void on_resume(router_link *l, const msg_resume *resume)
         stream *s = key_map_find(l->by_number, resume->stream[i]);
         if (s == NULL) continue;
         acknowledge(l, s, resume->next_wanted[i]);
-        if (rewind_stream(s, resume->next_wanted[i])) stream_emit(l, s);
+        if (rewind_stream(s, resume->next_wanted[i]))
+            stream_emit(l, s);
+        else
+            lose(l, s, resume->next_wanted[i]);
     }
-}
-
-static void forget(router_link *l, stream *s)
-{
-    if (s->phase == STREAM_RUNNING) engine_thread_cancel(l->engine, s->key, FINISH_CANCELLED);
-    stream_remove(l, s);
 }
 
 static void on_cancel(router_link *l, const msg_cancel *cancel)
@@ -357,15 +370,10 @@ static void on_adopt(router_link *l, const msg_adopt *adopt)
         if (s == NULL) continue; /* it ended while Register was on its way: Resume finds nothing */
         stream_set_number(l, s, adopt->stream[i]);
         s->hold = adopt->next_wanted[i] == NEXT_WANTED_HOLD;
-        if (!s->hold && !rewind_stream(s, adopt->next_wanted[i])) {
-            log_error("tokens wanted from=%u held=%u..%u", adopt->next_wanted[i], s->held.base,
-                      s->held.made);
-            forget(l, s);
-            send_failure(l, adopt->stream[i], adopt->next_wanted[i], 0, ST_DATA_LOSS,
-                         "the worker no longer holds these tokens");
-            continue;
-        }
-        stream_emit(l, s);
+        if (!s->hold && !rewind_stream(s, adopt->next_wanted[i]))
+            lose(l, s, adopt->next_wanted[i]);
+        else
+            stream_emit(l, s);
     }
     l->events.on_registered(l->events.ctx);
 }
@@ -374,6 +382,7 @@ static void on_adopt(router_link *l, const msg_adopt *adopt)
 
 static void take_tokens(router_link *l, const engine_batch *b)
 {
+    if (token_columns_empty(&l->columns)) l->columns.emitted_us = b->emitted_us;
     uint32_t token = 0, top = 0;
     const uint8_t *text = b->text;
     for (uint32_t g = 0; g < b->groups; g++) {
@@ -601,7 +610,7 @@ static void on_timer(uv_timer_t *timer)
 
 void router_link_drain(router_link *l, uint32_t limit_ms)
 {
-    if (l->draining) {
+    if (l->draining || l->session == NULL) {
         close_link(l, "the worker is shutting down");
         return;
     }

@@ -2,8 +2,8 @@
  * FILE on one core, how long it takes to load, and what memory it keeps.
  *
  * Encodes the whole file as one text (a long prompt) and in pieces of about 1 KiB (chat messages),
- * each several times, and prints the fastest. Times are of the processor, not of the wall: it is one
- * thread, and other processes shall not count. */
+ * each several times, and prints the fastest. Times are of the processor, not of the wall: it is
+ * one thread, and other processes shall not count. */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>

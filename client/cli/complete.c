@@ -100,17 +100,21 @@ static bool prompt_read(prompt *p, gaggle_request *request, int count, char **wo
         return true;
     }
     if (messages_path != NULL) return messages_read(p, request);
+    if (count == 0 && isatty(STDIN_FILENO)) {
+        cli_say("complete", "no prompt: give it as arguments, by --messages or --ids, or on stdin");
+        return false;
+    }
     for (int i = 0; i < count; i++) {
         if (i > 0) buffer_append(&p->text, " ", 1);
         buffer_append(&p->text, words[i], strlen(words[i]));
     }
     if (count == 0 && !stdin_read(&p->text)) return false;
-    if (memchr(p->text.data, '\0', p->text.size) != NULL) {
+    buffer_append(&p->text, "", 1);
+    request->text = (const char *)p->text.data;
+    if (strlen(request->text) + 1 < p->text.size) {
         cli_say("complete", "the prompt must not contain NUL");
         return false;
     }
-    buffer_append(&p->text, "", 1);
-    request->text = (const char *)p->text.data;
     request->raw = raw;
     return true;
 }

@@ -69,6 +69,7 @@ static void insert(line_editor *e, const char *bytes, size_t size)
 
 static void remove_range(line_editor *e, size_t from, size_t to)
 {
+    if (from == to) return;
     memmove(e->text.data + from, e->text.data + to, e->text.size - to);
     e->text.size -= to - from;
     e->cursor = from;
@@ -122,18 +123,32 @@ void line_editor_remember(line_editor *e, const char *line)
     }
     e->history[e->history_count++] = mem_strdup(line);
     e->history_at = e->history_count;
+    mem_free(e->draft);
+    e->draft = NULL;
+}
+
+/* ESC [ number ~ as the final byte of its other name; ' ' for a key that means nothing here. */
+static char tilde_key(char number)
+{
+    switch (number) {
+    case '1':
+    case '7':
+        return 'H';
+    case '4':
+    case '8':
+        return 'F';
+    case '3':
+        return 'x';
+    default:
+        return ' ';
+    }
 }
 
 /* ESC [ or ESC O, parameters, and a final byte. */
 static void escape_sequence(line_editor *e)
 {
     char final = e->pending[e->pending_size - 1];
-    char first = e->pending[2];
-    if (final == '~')
-        final = first == '3'                   ? 'x'
-                : first == '1' || first == '7' ? 'H'
-                : first == '4' || first == '8' ? 'F'
-                                               : ' ';
+    if (final == '~') final = tilde_key(e->pending[2]);
     switch (final) {
     case 'A':
         older(e);

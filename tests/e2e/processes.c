@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -55,6 +56,7 @@ void process_start(process *p, const char *name, const char *const *args, bool w
     p->pid = fork();
     CHECK(p->pid >= 0);
     if (p->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that is killed leaves nothing behind */
         int log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
         dup2(output[1], STDOUT_FILENO);
         if (log_fd >= 0) dup2(log_fd, STDERR_FILENO);

@@ -198,7 +198,9 @@ static bool create_scratch(cpu_backend *b)
     b->tiles = mem_calloc(tokens, sizeof *b->tiles);
     b->wanted = mem_calloc(b->base.capacity.step_sequences, sizeof *b->wanted);
     b->row_status = mem_calloc(b->logits_rows, sizeof *b->row_status);
-    b->sampler_count = clamp_u32(threads, 1, SAMPLERS_MAX);
+    b->sampler_count =
+        clamp_u32(min_of(threads, SAMPLERS_BYTES / SAMPLER_TOKEN_BYTES / config->vocab_size), 1,
+                  SAMPLERS_MAX);
     for (uint32_t i = 0; i < b->sampler_count; i++)
         b->samplers[i] = sampler_create(config->vocab_size);
     return b->residual != NULL && b->narrow != NULL && b->wide != NULL && b->angles != NULL &&

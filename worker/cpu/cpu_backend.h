@@ -3,10 +3,10 @@
  * One backend object holds everything: nothing is allocated during a step. Engine thread only; the
  * pool's threads see it while that thread waits for them.
  *
- * Keys and values, float32, whatever the checkpoint's dtype: logits then do not depend on how far
- * back a token lies, one attention kernel serves all checkpoints, and up to some thousand tokens
- * of context the weights are what decode must read anyway. (Half-width KV would halve that traffic
- * beyond; it belongs into attention's loads and would be a new promise about the numbers.)
+ * Keys and values are float32 whatever the checkpoint's dtype: nothing is rounded on the way to
+ * the logits but sums, one attention kernel serves all checkpoints, and up to some thousand tokens
+ * of context decode reads far more weights than KV anyway. (16-bit KV would halve that traffic
+ * beyond. It belongs into attention's loads, and would change every logit.)
  *
  *   kv  [layer][block][kv head] of one head's block:
  *
@@ -23,13 +23,13 @@
  *
  *   residual   T * hidden                                   the sum all layers add to
  *   narrow     T * max(hidden, heads * head_dim)            normed input, or attention's output
- *   wide       T * max(heads + 2 kv heads) * head_dim, intermediate)     q k v, or the MLP's inside
+ *   wide       T * max((heads + 2 kv heads) * head_dim, intermediate)    q k v, or the MLP's inside
  *   angles     T * head_dim                                 cosines and sines
  *   gate       threads * T * GATE_ROWS
  *   records    threads * 2 * rows of an attention tile * record stride
  *   partials   <= PARTIALS_BYTES                            attention parts awaiting their sum
  *   logits     <= LOGITS_BYTES, or one row
- *   samplers   <= SAMPLERS_MAX * 20 * vocab                 12 MiB for 152 k tokens
+ *   samplers   <= SAMPLERS_BYTES, or one
  *   vectors    norms and biases, widened
  *
  * The default T is chosen so that the first five stay below ACTIVATION_BYTES. 24 + 4 + 16 + 12 MiB
@@ -45,11 +45,13 @@
 #define ACTIVATION_BYTES (24u * LIMIT_MIB)
 #define LOGITS_BYTES     (16u * LIMIT_MIB)
 #define PARTIALS_BYTES   (4u * LIMIT_MIB)
+#define SAMPLERS_BYTES   (12u * LIMIT_MIB)
 
-#define STEP_TOKENS_DEFAULT                                                                        \
-    256u /* weights are read once for so many tokens: far past memory-bound */
+/* Weights are read once for so many tokens, which is far past being bound by memory. */
+#define STEP_TOKENS_DEFAULT    256u
 #define STEP_SEQUENCES_DEFAULT 64u
-#define SAMPLERS_MAX           4u  /* rows sampled at once; each needs scratch of a vocabulary */
+#define SAMPLER_TOKEN_BYTES    20u /* a sampler's scratch for each token of the vocabulary */
+#define SAMPLERS_MAX           4u  /* rows sampled at once */
 #define GATE_ROWS              64u /* of the MLP that one item computes before the activation */
 #define ATTENTION_TILE_ROWS    64u /* (token, head) rows that read a KV block while it is in L1 */
 

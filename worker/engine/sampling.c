@@ -19,7 +19,7 @@
 #include "common/mem.h"
 
 #define WEIGHT_ONE 0x1p40f
-_Static_assert(LIMIT_VOCAB <= 1u << 20, "a sum of weights stays below 2^60");
+_Static_assert((uint64_t)LIMIT_VOCAB << 40 <= (uint64_t)1 << 60, "a sum of weights fits");
 
 /* A penalised id's mark in `counts`: seen at all, and how often in the answer. */
 #define SEEN_BIT 0x80000000u

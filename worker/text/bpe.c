@@ -63,15 +63,24 @@ static bool may_join(const bpe *b, uint32_t left, uint32_t right)
     return (b->bigrams[hash / 64] >> (hash % 64) & 1) != 0;
 }
 
-bool bpe_index_words(bpe *b, size_t rules_expected, size_t *twice)
+/* At most two thirds full. The table grows with what is in it, not with what a file announces. */
+static void grow_rules(bpe *b)
 {
-    if (!vocab_finish(&b->words, twice)) return false;
-    size_t places = 16;
-    while (places < rules_expected + rules_expected / 2)
-        places *= 2;
+    bpe_rule *old = b->rules;
+    size_t old_places = old != NULL ? b->rule_mask + 1 : 0;
+    size_t places = old_places > 0 ? 2 * old_places : 64;
     b->rules = mem_alloc(places * sizeof *b->rules);
     memset(b->rules, 0xFF, places * sizeof *b->rules);
     b->rule_mask = places - 1;
+    for (size_t i = 0; i < old_places; i++)
+        if (old[i].left != TOKEN_NONE) *rule_slot(b, old[i].left, old[i].right) = old[i];
+    mem_free(old);
+}
+
+bool bpe_index_words(bpe *b, size_t *twice)
+{
+    if (!vocab_finish(&b->words, twice)) return false;
+    grow_rules(b);
     b->bigrams = mem_calloc((1u << BIGRAM_BITS) / 64, sizeof *b->bigrams);
     return true;
 }
@@ -102,9 +111,10 @@ status bpe_add_rule(bpe *b, const char *left, size_t left_size, const char *righ
     uint32_t result = vocab_find(&b->words, joined, left_size + tail);
     if (result == TOKEN_NONE) return ST_INVALID_ARGUMENT;
 
-    uint32_t rank = (uint32_t)b->rule_count++;
-    CHECK(b->rule_count <= b->rule_mask);
-    *rule_slot(b, left_id, right_id) = (bpe_rule){left_id, right_id, rank, result};
+    if (3 * (b->rule_count + 1) > 2 * b->rule_mask) grow_rules(b);
+    bpe_rule *rule = rule_slot(b, left_id, right_id);
+    if (rule->left == TOKEN_NONE) b->rule_count++;
+    *rule = (bpe_rule){left_id, right_id, b->next_rank++, result};
     if (left_size > 0 && right_size > 0) {
         size_t length;
         uint32_t hash = bigram_hash(last_character(left, left_size), utf8_decode(right, &length));

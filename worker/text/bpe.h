@@ -18,6 +18,7 @@ typedef struct bpe {
     bpe_rule *rules; /* open addressing over (left, right) */
     size_t rule_mask;
     size_t rule_count;
+    uint32_t next_rank;
     uint64_t *bigrams; /* which characters a rule may join: see bpe.c */
 
     uint32_t characters[BPE_CHARACTERS];
@@ -33,9 +34,8 @@ typedef struct bpe {
     size_t suffix_size;
 } bpe; /* {0}, then fill in the fields above and add words, then rules */
 
-/* All words are in: index them. `rules_expected` sizes the table of rules.
- * False when a word is there twice; *twice is the later one. */
-bool bpe_index_words(bpe *b, size_t rules_expected, size_t *twice);
+/* All words are in: index them. False when a word is there twice; *twice is the later one. */
+bool bpe_index_words(bpe *b, size_t *twice);
 
 /* The rule of the next rank: `left` and `right` become one. Of equal rules the last counts.
  * ST_INVALID_ARGUMENT: a side or the result is no word; *missing is "left", "right" or "result". */

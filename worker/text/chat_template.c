@@ -26,7 +26,7 @@ static void start(interp *in, uint32_t depth_max, error *err)
                    .line = 1};
 }
 
-/* -- parse ------------------------------------------------------------------------------------ */
+/* -- parse ------------------------------------------------------------------------------------- */
 
 static void parse(interp *in, chat_template *t, const char *source, size_t size)
 {
@@ -70,7 +70,7 @@ void chat_template_destroy(chat_template *t)
     mem_free(t);
 }
 
-/* -- render ----------------------------------------------------------------------------------- */
+/* -- render ------------------------------------------------------------------------------------ */
 
 static value from_json(interp *in, const json_t *json);
 
@@ -186,7 +186,7 @@ status chat_template_render(const chat_template *t, const json_t *context, int64
     return st;
 }
 
-/* -- load ------------------------------------------------------------------------------------- */
+/* -- load -------------------------------------------------------------------------------------- */
 
 static status load_file(char **out, size_t *size, const char *dir, const char *name,
                         size_t size_max, error *err)

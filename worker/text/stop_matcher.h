@@ -1,8 +1,8 @@
 /* stop_matcher: finds stop strings in streamed text and holds back what might become one.
  *
  * Text goes in as it is decoded, in pieces of any size; what comes out is safe to send: no byte
- * of it can be part of a stop string any more. The earliest match ends the text; where several
- * stop strings match at one place, the longest wins. A function of the text alone.
+ * of it can be part of a stop string any more. The first byte that completes a stop string ends
+ * the text; where it completes several, the longest wins. A function of the text alone.
  * One owner at a time. */
 #ifndef GAGGLE_WORKER_TEXT_STOP_MATCHER_H
 #define GAGGLE_WORKER_TEXT_STOP_MATCHER_H

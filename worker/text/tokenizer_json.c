@@ -123,16 +123,6 @@ static status read_rules(bpe *model, json_span rules, error *err)
     return st;
 }
 
-static size_t count_elements(json_span array)
-{
-    json_walk walk = json_walk_begin(array);
-    json_span item;
-    size_t count = 0;
-    while (json_walk_element(&walk, &item))
-        count++;
-    return count;
-}
-
 static status read_affix(const json_t *fields, const char *key, char **out, size_t *size,
                          error *err)
 {
@@ -176,7 +166,7 @@ static status read_parts(bpe *model, const json_t *fields, json_span words, json
     if (st == ST_OK) st = field_optional_string(fields, "model", "unk_token", &unknown, &size, err);
     if (st == ST_OK) st = read_words(model, words, err);
     if (st != ST_OK) return st;
-    if (!bpe_index_words(model, count_elements(rules), &twice)) {
+    if (!bpe_index_words(model, &twice)) {
         const vocab_entry *word = &model->words.entries[twice];
         return error_set(err, ST_INVALID_ARGUMENT, "model.vocab[\"%.*s\"]: is there twice",
                          shown(word->size), vocab_spelling(&model->words, word));

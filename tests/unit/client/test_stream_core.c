@@ -289,12 +289,12 @@ static void test_random_answers_arrive_whole_and_once(void **state)
 {
     (void)state;
     uint32_t gaps = 0, forgotten = 0, finished = 0;
-    for (uint64_t seed = 1; seed <= 6000; seed++)
+    for (uint64_t seed = 1; seed <= 3000; seed++)
         finished += one_answer(seed, seed % 3 == 0 ? 1000 : 20, &gaps, &forgotten);
     /* The rare paths were taken, and giving up stayed rare. */
-    assert_true(gaps > 1000);
-    assert_true(forgotten > 1000);
-    assert_true(finished > 4000);
+    assert_true(gaps > 500);
+    assert_true(forgotten > 500);
+    assert_true(finished > 2000);
 }
 
 /* -- the rules one by one ------------------------------------------------------------------ */

@@ -18,6 +18,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/json.h"
+#include "common/mem.h"
 #include "run_program.h"
 
 static char port[16], model[512], url[64];
@@ -60,8 +62,8 @@ static void test_oneshot_answers_and_leaves(void **state)
     const char *args[] = {GAGGLE_CLI,  "up", "-m", model,      "--port", port,
                           "--oneshot", "-n", "16", "--device", "cpu",    NULL};
     program p;
-    int status = program_run(&p, args, NULL);
-    if (status != 0) fail_msg("exit %d: %s", status, program_err(&p));
+    int code = program_run(&p, args, NULL);
+    if (code != 0) fail_msg("exit %d: %s", code, program_err(&p));
     assert_true(strlen(program_out(&p)) > 3);
     assert_says(program_err(&p), "model     gosling, context");
     assert_says(program_err(&p), "> What is the capital of France?");
@@ -101,6 +103,64 @@ static void test_children_that_die_come_back_and_sigterm_stops_all(void **state)
     assert_true(kill(router, 0) != 0 && errno == ESRCH);
 }
 
+/* The name of a worker that runs something; false: none does. */
+static bool busy_worker(char name[64])
+{
+    const char *ps[] = {GAGGLE_CLI, "ps", "--json", "--router", url, NULL};
+    program p;
+    assert_int_equal(program_run(&p, ps, NULL), 0);
+    json_t *report;
+    const char *text = program_out(&p);
+    assert_int_equal(json_parse(&report, text, strlen(text), "ps", NULL), ST_OK);
+    json_t *workers = json_object_get(report, "workers");
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(workers) && !found; i++) {
+        json_t *w = json_array_get(workers, i);
+        found = json_integer_value(json_object_get(w, "streams")) > 0;
+        if (found) snprintf(name, 64, "%s", json_string_value(json_object_get(w, "worker_id")));
+    }
+    json_decref(report);
+    return found;
+}
+
+/* Sampled with a seed, killed in the middle, and not one byte differs. */
+static void test_answer_survives_the_death_of_its_worker(void **state)
+{
+    (void)state;
+    const char *up[] = {GAGGLE_CLI,  "up", "-m", model, "--port",   port,  "--workers", "2",
+                        "--threads", "1",  "-n", "4",   "--device", "cpu", NULL};
+    const char *ask[] = {GAGGLE_CLI,
+                         "complete",
+                         "--router",
+                         url,
+                         "-n",
+                         "400",
+                         "--seed",
+                         "5",
+                         "-t",
+                         "1",
+                         "--ignore-eos",
+                         "--offline-ms",
+                         "30000",
+                         "Once upon a time",
+                         NULL};
+    program p, calm, shaken;
+    program_start(&p, up, NULL);
+    assert_true(program_says(&p, true, "serving; Ctrl-C stops"));
+    assert_int_equal(program_run(&calm, ask, NULL), 0);
+    program_start(&shaken, ask, NULL);
+    char name[64];
+    while (!busy_worker(name)) {
+    }
+    kill(child_of(p.pid, name), SIGKILL);
+    assert_int_equal(program_wait(&shaken), 0);
+    char *expected = mem_strdup(program_out(&calm));
+    assert_string_equal(program_out(&shaken), expected);
+    mem_free(expected);
+    kill(p.pid, SIGTERM);
+    assert_int_equal(program_wait(&p), 0);
+}
+
 static void test_bad_model_is_told_at_once(void **state)
 {
     (void)state;
@@ -137,6 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_oneshot_answers_and_leaves),
         cmocka_unit_test(test_children_that_die_come_back_and_sigterm_stops_all),
+        cmocka_unit_test(test_answer_survives_the_death_of_its_worker),
         cmocka_unit_test(test_bad_model_is_told_at_once),
         cmocka_unit_test(test_killed_supervisor_leaves_no_orphans),
     };

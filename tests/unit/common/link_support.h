@@ -46,6 +46,7 @@ test_url dial_url(scheme s, const char *tag, uint16_t port);
 /* Made once per program with the openssl command: a CA, a server "gaggle.test", a client; and a
  * client of another CA. Call before the first hub, while there are no threads. */
 void make_certificates(void);
+void use_certificates(void); /* those that the parent process has made */
 
 const link_tls *server_tls(scheme s); /* demands a client certificate; NULL for plain schemes */
 const link_tls *client_tls(scheme s);

@@ -530,10 +530,10 @@ static void test_churn_leaves_no_descriptor_and_no_memory(void **state)
 {
     (void)state;
     for (scheme s = 0; s < SCHEME_COUNT; s++) {
-        churn(s, 2);
+        churn(s, 1);
         run_for(&loop, 300); /* nng frees streams on a thread of its own */
         baseline b = {open_descriptors(), allocated_kib()};
-        churn(s, 8);
+        churn(s, 5);
         if (!run_until(&loop, back_at_baseline, &b, 3000))
             fail_msg("%s: %u descriptors and %zu KiB after, %u and %zu before", scheme_names[s],
                      open_descriptors(), allocated_kib(), b.descriptors, b.kib);

@@ -87,7 +87,7 @@ static void test_hello_is_welcomed_and_envelopes_flow(void **state)
         assert_int_equal(t.why.code, ST_OK);
         assert_int_equal(t.closed_why.code, ST_OK);
         assert_true(run_until_at_least(&loop, &h.downs, 1));
-        assert_int_equal(h.talkers->why.code, ST_UNAVAILABLE);
+        assert_int_equal(h.talkers->why.code, ST_CANCELLED);
         assert_non_null(strstr(h.talkers->why.text, "test over"));
         assert_int_equal(h.talkers->envelopes, 100);
         session_listener_close(h.listener);

@@ -287,6 +287,7 @@ static void run(uint64_t seed, taste t, uint32_t flushes)
             uint32_t run_length = random_between(&random, 1, 3);
             if (random_below(&random, 10) == 0) run_length = random_below(&random, 300);
             if (random_below(&random, 10) == 0) next[stream] += 5; /* a gap */
+            if (random_below(&random, 10) == 0) next[stream] /= 2; /* sent again */
             for (uint32_t i = 0; i < run_length; i++) {
                 item one = random_item(&random, &t, stream, next[stream]++);
                 add_item(&c, &one);

@@ -152,7 +152,7 @@ static engine_request *request(uint64_t key, uint32_t prompt_count, uint32_t max
 {
     uint32_t ids[CONTEXT];
     for (uint32_t i = 0; i < prompt_count; i++)
-        ids[i] = (uint32_t)(key * 7 + i * 3) % 256;
+        ids[i] = (uint32_t)(key * 7 + (uint64_t)i * 3) % 256;
     engine_request *q = fixture_request(key, ids, prompt_count, max_tokens);
     q->ignore_eos = true;
     return q;
@@ -349,8 +349,15 @@ static void test_a_broken_device_is_reported(void **state)
     (void)state;
     static loop l;
     loop_open(&l, true, 20);
-    for (uint32_t key = 0; key < 8; key++)
-        submit(&l, request(key, 5, 1000));
+    for (uint32_t key = 0; key < 8; key++) {
+        engine_request *q = request(key, 5, 1000);
+        q->credit_end = 0; /* no step before all are in */
+        submit(&l, q);
+    }
+    for (uint32_t key = 0; key < 8; key++) {
+        l.seen[key].credit_end = 1000;
+        engine_thread_credit(l.thread, key, 1000);
+    }
     while (l.finishes < 8) {
         wait_for_wake(&l);
         take_all(&l);

@@ -197,7 +197,7 @@ static void test_a_seeded_answer_can_be_continued(void **state)
 {
     (void)state;
     NEED_DATA();
-    json_t *whole[1], *rest[1];
+    json_t *whole[1] = {0}, *rest[1] = {0};
     uint32_t count;
     write_prompts((const char *const[]){"{\"prompt\": \"Once upon a time\", \"seed\": 7, "
                                         "\"temperature\": 1, \"max_tokens\": 60}"},
@@ -232,7 +232,7 @@ static void test_bad_lines_are_answered_in_their_place(void **state)
 {
     (void)state;
     NEED_DATA();
-    json_t *lines[PROMPTS_MAX];
+    json_t *lines[PROMPTS_MAX] = {0};
     uint32_t count;
     write_prompts(
         (const char *const[]){"{\"prompt\": \"a\", \"max_tokens\": 3, \"logprobs\": 0}",

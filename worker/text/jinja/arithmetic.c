@@ -25,7 +25,7 @@ _Noreturn static void overflow(interp *in)
     interp_fail(in, "integer overflow: the result does not fit 64 bits");
 }
 
-/* -- sequences ------------------------------------------------------------------------------ */
+/* -- sequences --------------------------------------------------------------------------------- */
 
 static value add_texts(interp *in, value a, value b)
 {
@@ -46,7 +46,7 @@ static value add_sequences(interp *in, value a, value b)
 {
     const sequence *x = a.as.sequence, *y = b.as.sequence;
     sequence *joined = sequence_new(in, x->count + y->count);
-    interp_spend(in, x->count + y->count);
+    interp_spend_bytes(in, (x->count + y->count) * sizeof(value));
     if (x->count > 0) memcpy(joined->items, x->items, x->count * sizeof *x->items);
     if (y->count > 0) memcpy(joined->items + x->count, y->items, y->count * sizeof *y->items);
     joined->count = x->count + y->count;
@@ -86,7 +86,7 @@ static bool is_repeatable(value v)
     return v.kind == VALUE_TEXT || v.kind == VALUE_LIST || v.kind == VALUE_TUPLE;
 }
 
-/* -- integers ------------------------------------------------------------------------------- */
+/* -- integers ---------------------------------------------------------------------------------- */
 
 static value integer_power(interp *in, int64_t base, int64_t exponent)
 {
@@ -143,7 +143,7 @@ static value integers(interp *in, operation op, int64_t a, int64_t b)
     return value_int(result);
 }
 
-/* -- floats ---------------------------------------------------------------------------------- */
+/* -- floats ------------------------------------------------------------------------------------ */
 
 static double float_power(interp *in, double a, double b)
 {

@@ -4,8 +4,7 @@
 #include "common/check.h"
 #include "worker/text/jinja/runtime.h"
 
-/* -- built-in functions, methods, filters and tests
- * ------------------------------------------------------ */
+/* -- built-in functions, methods, filters and tests -------------------------------------------- */
 
 static size_t word_length(const char *at)
 {
@@ -65,9 +64,7 @@ static value call_method(interp *in, const method *m, const arguments *given)
     return m->row->run(in, m->self, bound);
 }
 
-/* -- macros
- * -----------------------------------------------------------------------------------------------
- */
+/* -- macros ------------------------------------------------------------------------------------ */
 
 typedef struct macro_call {
     const macro *macro;
@@ -176,9 +173,7 @@ static value call_macro(interp *in, const macro *m, const arguments *given)
     return value_text(written);
 }
 
-/* -- the rest
- * -----------------------------------------------------------------------------------------------
- */
+/* -- the rest ---------------------------------------------------------------------------------- */
 
 static value call_joiner(interp *in, joiner *j)
 {

@@ -2,8 +2,7 @@
 #include "worker/text/jinja/runtime.h"
 #include "worker/text/jinja/tests.h"
 
-/* -- variables -----------------------------------------------------------------------------------
- */
+/* -- variables --------------------------------------------------------------------------------- */
 
 environment *environment_new(interp *in, const function_info *info, environment *outer)
 {
@@ -54,8 +53,7 @@ void scope_leave(environment *env, const scope *s)
         env->slots[s->loads[i].slot] = value_missing();
 }
 
-/* -- parts of expressions
- * -------------------------------------------------------------------------- */
+/* -- parts of expressions ---------------------------------------------------------------------- */
 
 static sequence *run_items(interp *in, environment *env, const node_list *items)
 {

@@ -23,8 +23,7 @@ value filter_run(interp *in, const filter_row *row, value subject, const argumen
     return row->run(in, subject, bound);
 }
 
-/* -- attributes
- * ------------------------------------------------------------------------------------------- */
+/* -- attributes -------------------------------------------------------------------------------- */
 
 /* A part of digits only is a number. */
 static value path_part(text *part)

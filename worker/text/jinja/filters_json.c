@@ -46,7 +46,7 @@ static void write_text(json_writer *w, const text *t)
         else
             write_escape(w, c);
     }
-    interp_spend_bytes(w->in, t->size * 4);
+    interp_spend_characters(w->in, t->size);
     builder_add(w->in, &w->out, t->bytes + copied, t->size - copied);
     builder_add_literal(w->in, &w->out, "\"");
 }

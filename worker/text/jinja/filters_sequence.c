@@ -118,9 +118,7 @@ static value maximum(interp *in, value subject, const value *given)
     return extreme(in, subject, given, GREATER);
 }
 
-/* -- sorting
- * ------------------------------------------------------------------------------------------------
- */
+/* -- sorting ----------------------------------------------------------------------------------- */
 
 typedef struct keyed {
     value key;

@@ -3,8 +3,7 @@
 #include "worker/text/jinja/iterate.h"
 #include "worker/text/jinja/tests.h"
 
-/* -- items, unique, batch, slice
- * ------------------------------------------------------------------------- */
+/* -- items, unique, batch, slice --------------------------------------------------------------- */
 
 static bool next_pair(interp *in, iterator *it, value *out)
 {
@@ -125,9 +124,7 @@ static value slice(interp *in, value subject, const value *given)
     return generator(in, next_slice, subject, state);
 }
 
-/* -- map
- * -----------------------------------------------------------------------------------------------------
- */
+/* -- map --------------------------------------------------------------------------------------- */
 
 typedef struct map_state {
     arguments given;
@@ -184,9 +181,7 @@ static bool next_mapped(interp *in, iterator *it, value *out)
     if (row == NULL)
         interp_fail(in, "No filter named '%.*s'.", (int)state->filter_name->size,
                     state->filter_name->bytes);
-    interp_enter(in);
     *out = filter_run(in, row, item, &state->filter_given);
-    interp_leave(in);
     return true;
 }
 
@@ -197,8 +192,7 @@ static value map(interp *in, value subject, const arguments *given)
     return generator(in, next_mapped, subject, state);
 }
 
-/* -- select and reject
- * ------------------------------------------------------------------------------------------ */
+/* -- select and reject ------------------------------------------------------------------------- */
 
 typedef struct select_state {
     arguments given;
@@ -245,12 +239,9 @@ static bool next_selected(interp *in, iterator *it, value *out)
         select_prepare(in, state);
         state->source = iterate(in, it->source);
     }
-    interp_enter(in);
-    bool found = false;
-    while (!found && iterate_next(in, state->source, out))
-        found = passes(in, state, *out) == state->wanted;
-    interp_leave(in);
-    return found;
+    while (iterate_next(in, state->source, out))
+        if (passes(in, state, *out) == state->wanted) return true;
+    return false;
 }
 
 static value make_select(interp *in, value subject, const arguments *given, bool attribute,

@@ -155,7 +155,7 @@ static value wordcount(interp *in, value subject, const value *given)
         words += word && !inside;
         inside = word;
     }
-    interp_spend_bytes(in, t->size * 4);
+    interp_spend_characters(in, t->size);
     return value_int(words);
 }
 
@@ -181,8 +181,7 @@ static value format(interp *in, value subject, const arguments *given)
     return format_percent(in, v.as.text, v.safe, items);
 }
 
-/* -- HTML and URLs
- * ------------------------------------------------------------------------------------------ */
+/* -- HTML and URLs ----------------------------------------------------------------------------- */
 
 static value escape(interp *in, value subject, const value *given)
 {
@@ -247,7 +246,7 @@ static void add_quoted(interp *in, builder *out, const text *t, bool query)
         else
             builder_format(in, out, "%%%02X", (unsigned char)c);
     }
-    interp_spend_bytes(in, t->size * 8);
+    interp_spend_characters(in, t->size);
 }
 
 static value urlencode(interp *in, value subject, const value *given)

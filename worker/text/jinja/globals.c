@@ -6,8 +6,7 @@
 #include "worker/text/jinja/number.h"
 #include "worker/text/jinja/runtime.h"
 
-/* -- range
- * -------------------------------------------------------------------------------------------- */
+/* -- range ------------------------------------------------------------------------------------- */
 
 static value range_(interp *in, const arguments *given)
 {
@@ -35,8 +34,7 @@ static value range_(interp *in, const arguments *given)
     return (value){.kind = VALUE_RANGE, .as.range = r};
 }
 
-/* -- dict and namespace
- * ----------------------------------------------------------------------------------- */
+/* -- dict and namespace ------------------------------------------------------------------------ */
 
 static void add_pairs(interp *in, dict *d, value pairs)
 {
@@ -80,8 +78,7 @@ static value namespace_(interp *in, const arguments *given)
     return (value){.kind = VALUE_NAMESPACE, .as.dict = make_dict(in, given)};
 }
 
-/* -- cycler and joiner
- * --------------------------------------------------------------------------------------- */
+/* -- cycler and joiner ------------------------------------------------------------------------- */
 
 static value cycler_(interp *in, const arguments *given)
 {
@@ -109,8 +106,7 @@ static value lipsum_(interp *in, const arguments *given)
     interp_fail(in, "lipsum() is not supported: a prompt must not be random");
 }
 
-/* -- what transformers adds
- * ------------------------------------------------------------------------------------- */
+/* -- what transformers adds -------------------------------------------------------------------- */
 
 static value raise_exception(interp *in, const arguments *given)
 {

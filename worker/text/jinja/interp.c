@@ -6,8 +6,8 @@
 
 #include "common/limits.h"
 
-/* Strings move this many bytes for the price of one evaluation. */
-enum { BYTES_PER_STEP = 64 };
+/* What takes as long as one evaluation, some 50 ns. */
+enum { BYTES_PER_STEP = 64, CHARACTERS_PER_STEP = 8 };
 
 _Noreturn static void leave(interp *in, status code)
 {
@@ -62,6 +62,11 @@ void interp_spend(interp *in, uint64_t steps)
 void interp_spend_bytes(interp *in, size_t bytes)
 {
     interp_spend(in, bytes / BYTES_PER_STEP);
+}
+
+void interp_spend_characters(interp *in, size_t size)
+{
+    interp_spend(in, size / CHARACTERS_PER_STEP);
 }
 
 void interp_enter(interp *in)

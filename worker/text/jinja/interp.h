@@ -58,8 +58,10 @@ void *interp_alloc_array(interp *in, size_t count, size_t size);
 
 /* Pay for `steps` evaluations. */
 void interp_spend(interp *in, uint64_t steps);
-/* Pay for moving or reading `bytes`. */
+/* Pay for moving or comparing `bytes` at once. */
 void interp_spend_bytes(interp *in, size_t bytes);
+/* Pay for looking at each character of a text of `size` bytes. */
+void interp_spend_characters(interp *in, size_t size);
 
 /* Around anything that recurses. A failure in between needs no leave. */
 void interp_enter(interp *in);

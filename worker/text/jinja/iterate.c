@@ -134,7 +134,9 @@ bool iterate_next(interp *in, iterator *it, value *out)
 {
     if (it->done) return false;
     interp_spend(in, 1);
+    interp_enter(in); /* generators draw on generators */
     it->done = !it->next(in, it, out);
+    interp_leave(in);
     return !it->done;
 }
 

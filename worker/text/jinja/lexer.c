@@ -58,7 +58,7 @@ const char *token_kind_described(token_kind kind)
     return described[kind];
 }
 
-/* -- helpers ---------------------------------------------------------------------------------- */
+/* -- helpers ----------------------------------------------------------------------------------- */
 
 /* The newline that ends the source is dropped and the others become "\n". */
 static text normalized(interp *in, const char *source, size_t size)
@@ -128,8 +128,7 @@ static value text_between(lexer *lx, size_t from, size_t to)
     return value_text(t);
 }
 
-/* -- literals -----------------------------------------------------------------------------------
- */
+/* -- literals ---------------------------------------------------------------------------------- */
 
 static int hex_digit(char c)
 {
@@ -320,8 +319,7 @@ static void lex_name(lexer *lx)
     advance(lx, end);
 }
 
-/* -- operators ----------------------------------------------------------------------------------
- */
+/* -- operators --------------------------------------------------------------------------------- */
 
 static void open_bracket(lexer *lx, char closing)
 {
@@ -374,8 +372,7 @@ static void lex_operator(lexer *lx)
     advance(lx, lx->at + 1);
 }
 
-/* -- tags ----------------------------------------------------------------------------------------
- */
+/* -- tags -------------------------------------------------------------------------------------- */
 
 /* If the end of a tag with this closing mark is here, where what follows it begins; else 0.
  * "-" eats the white space behind, "+" keeps the newline that a block or comment else eats. */

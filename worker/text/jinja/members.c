@@ -100,6 +100,7 @@ static lookup find_number_member(interp *in, value self, const text *name, value
 static lookup find_text_member(interp *in, value self, const text *name, value *out)
 {
     lookup found = find_method(in, text_methods, self, name, out);
+    if (found == LOOKUP_NONE) found = find_method(in, text_questions, self, name, out);
     if (found != LOOKUP_NONE || !self.safe) return found;
     return find_method(in, markup_methods, self, name, out);
 }
@@ -314,9 +315,7 @@ value value_item(interp *in, value object, value key)
     return value_undefined_member(in, object, key);
 }
 
-/* -- slices
- * ------------------------------------------------------------------------------------------------
- */
+/* -- slices ------------------------------------------------------------------------------------ */
 
 static bool slice_bound(interp *in, value v, int64_t *out)
 {
@@ -394,7 +393,7 @@ value value_slice(interp *in, value object, value start_value, value stop_value,
     if (object.kind == VALUE_RANGE)
         return slice_range(in, object.as.range, start, stop, step, count);
     sequence *part = sequence_new(in, count);
-    interp_spend(in, count);
+    interp_spend_bytes(in, count * sizeof(value));
     for (size_t i = 0; i < count; i++)
         sequence_push(in, part, object.as.sequence->items[start + (int64_t)i * step]);
     return value_sequence(object.kind, part);

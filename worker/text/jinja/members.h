@@ -5,8 +5,9 @@
 #include "worker/text/jinja/value.h"
 
 /* Rows end with one whose name is NULL. */
-extern const method_row text_methods[]; /* methods_text.c */
-extern const method_row list_methods[]; /* methods_data.c */
+extern const method_row text_methods[];   /* methods_text.c */
+extern const method_row text_questions[]; /* methods_text_is.c */
+extern const method_row list_methods[];   /* methods_data.c */
 extern const method_row tuple_methods[];
 extern const method_row dict_methods[];
 extern const method_row integer_methods[];

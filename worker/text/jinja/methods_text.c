@@ -17,8 +17,7 @@ static int64_t integer_or(interp *in, const char *what, value v, int64_t otherwi
                                                            : value_need_int(in, what, v);
 }
 
-/* -- change of case and padding
- * -------------------------------------------------------------------------- */
+/* -- change of case and padding ---------------------------------------------------------------- */
 
 static value upper(interp *in, value self, const value *given)
 {
@@ -112,13 +111,11 @@ static value expandtabs(interp *in, value self, const value *given)
         column = c == '\n' || c == '\r' ? 0 : column + 1;
         builder_add(in, &out, t->bytes + start, at - start);
     }
-    interp_spend_bytes(in, t->size * 8);
+    interp_spend_characters(in, t->size);
     return like(self, builder_text(in, &out));
 }
 
-/* -- stripping
- * ------------------------------------------------------------------------------------------------
- */
+/* -- stripping --------------------------------------------------------------------------------- */
 
 static value strip_sides(interp *in, value self, value characters, bool left, bool right)
 {
@@ -166,9 +163,7 @@ static value removesuffix(interp *in, value self, const value *given)
     return like(self, text_bytes(in, t, 0, t->size - suffix->size));
 }
 
-/* -- searching
- * --------------------------------------------------------------------------------------------------
- */
+/* -- searching --------------------------------------------------------------------------------- */
 
 /* The bytes from..to that start and end (code points, may be negative or missing) leave. False
  * when nothing, not even "", lies there. */
@@ -283,8 +278,7 @@ static value replace(interp *in, value self, const value *given)
     return like(self, text_replace(in, self.as.text, old, fresh, times));
 }
 
-/* -- splitting and joining
- * ---------------------------------------------------------------------------------------- */
+/* -- splitting and joining --------------------------------------------------------------------- */
 
 static void push_part(interp *in, sequence *parts, value self, size_t start, size_t stop)
 {
@@ -322,7 +316,7 @@ static sequence *split_space(interp *in, value self, int64_t limit)
         at = skip(t, stop, true);
         limit--;
     }
-    interp_spend_bytes(in, t->size * 4);
+    interp_spend_characters(in, t->size);
     return parts;
 }
 
@@ -377,7 +371,7 @@ static sequence *split_backward(interp *in, value self, const text *separator, i
         }
         push_part(in, parts, self, 0, end);
     }
-    interp_spend_bytes(in, t->size * 4);
+    interp_spend_characters(in, t->size);
     turn_around(parts);
     return parts;
 }
@@ -414,7 +408,7 @@ sequence *text_lines(interp *in, value self, bool keep_ends)
         start = at;
     }
     if (start < t->size) push_part(in, lines, self, start, t->size);
-    interp_spend_bytes(in, t->size * 4);
+    interp_spend_characters(in, t->size);
     return lines;
 }
 
@@ -484,130 +478,7 @@ static value rpartition(interp *in, value self, const value *given)
     return parts_of(in, self, found, separator, true);
 }
 
-/* -- asking
- * --------------------------------------------------------------------------------------------------------
- */
-
-/* Not empty, and every character is one. */
-static value all(interp *in, value self, bool (*is)(uint32_t c))
-{
-    const text *t = self.as.text;
-    interp_spend_bytes(in, t->size * 4);
-    for (size_t at = 0; at < t->size;)
-        if (!is(text_next(t, &at))) return value_bool(false);
-    return value_bool(t->size > 0);
-}
-
-static bool is_alnum_character(uint32_t c)
-{
-    return character_is_alpha(c) || character_is_numeric(c) || character_is_digit(c);
-}
-
-static value isalnum_(interp *in, value self, const value *given)
-{
-    (void)given;
-    return all(in, self, is_alnum_character);
-}
-
-static value isalpha_(interp *in, value self, const value *given)
-{
-    (void)given;
-    return all(in, self, character_is_alpha);
-}
-
-static value isdecimal_(interp *in, value self, const value *given)
-{
-    (void)given;
-    return all(in, self, character_is_decimal);
-}
-
-static value isdigit_(interp *in, value self, const value *given)
-{
-    (void)given;
-    return all(in, self, character_is_digit);
-}
-
-static value isnumeric_(interp *in, value self, const value *given)
-{
-    (void)given;
-    return all(in, self, character_is_numeric);
-}
-
-static value isspace_(interp *in, value self, const value *given)
-{
-    (void)given;
-    return all(in, self, character_is_space);
-}
-
-static value isprintable_(interp *in, value self, const value *given)
-{
-    (void)given;
-    return value_bool(self.as.text->size == 0 || all(in, self, character_is_printable).as.boolean);
-}
-
-static value isascii_(interp *in, value self, const value *given)
-{
-    (void)given;
-    return value_bool(text_ascii(in, self.as.text));
-}
-
-static value isidentifier_(interp *in, value self, const value *given)
-{
-    (void)given;
-    size_t at = 0;
-    if (self.as.text->size == 0 || !character_starts_name(text_next(self.as.text, &at)))
-        return value_bool(false);
-    return all(in, self, character_continues_name);
-}
-
-/* Some character is of the one case and none of the other. */
-static value one_case(value self, bool (*wanted)(uint32_t c), bool (*unwanted)(uint32_t c))
-{
-    const text *t = self.as.text;
-    bool found = false;
-    for (size_t at = 0; at < t->size;) {
-        uint32_t c = text_next(t, &at);
-        if (unwanted(c) || character_is_title(c)) return value_bool(false);
-        found = found || wanted(c);
-    }
-    return value_bool(found);
-}
-
-static value islower_(interp *in, value self, const value *given)
-{
-    (void)given;
-    interp_spend_bytes(in, self.as.text->size * 4);
-    return one_case(self, character_is_lower, character_is_upper);
-}
-
-static value isupper_(interp *in, value self, const value *given)
-{
-    (void)given;
-    interp_spend_bytes(in, self.as.text->size * 4);
-    return one_case(self, character_is_upper, character_is_lower);
-}
-
-static value istitle_(interp *in, value self, const value *given)
-{
-    (void)given;
-    const text *t = self.as.text;
-    bool found = false, after_cased = false;
-    interp_spend_bytes(in, t->size * 4);
-    for (size_t at = 0; at < t->size;) {
-        uint32_t c = text_next(t, &at);
-        bool capital = character_is_upper(c) || character_is_title(c);
-        bool small = character_is_lower(c);
-        if (capital && after_cased) return value_bool(false);
-        if (small && !capital && !after_cased) return value_bool(false);
-        after_cased = capital || small;
-        found = found || after_cased;
-    }
-    return value_bool(found);
-}
-
-/* -- the rest
- * --------------------------------------------------------------------------------------------------------
- */
+/* -- the rest ---------------------------------------------------------------------------------- */
 
 static value format(interp *in, value self, const arguments *given)
 {
@@ -670,18 +541,6 @@ const method_row text_methods[] = {
     {"rjust", rjust, "-width -fillchar", 1, NULL},
     {"zfill", zfill, "-width", 1, NULL},
     {"expandtabs", expandtabs, "tabsize", 0, NULL},
-    {"isalnum", isalnum_, "", 0, NULL},
-    {"isalpha", isalpha_, "", 0, NULL},
-    {"isascii", isascii_, "", 0, NULL},
-    {"isdecimal", isdecimal_, "", 0, NULL},
-    {"isdigit", isdigit_, "", 0, NULL},
-    {"isidentifier", isidentifier_, "", 0, NULL},
-    {"islower", islower_, "", 0, NULL},
-    {"isnumeric", isnumeric_, "", 0, NULL},
-    {"isprintable", isprintable_, "", 0, NULL},
-    {"isspace", isspace_, "", 0, NULL},
-    {"istitle", istitle_, "", 0, NULL},
-    {"isupper", isupper_, "", 0, NULL},
     {"encode", NULL, "", 0, not_offered},
     {"maketrans", NULL, "", 0, not_offered},
     {"translate", NULL, "", 0, not_offered},

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* -- float to text -------------------------------------------------------------------- */
+/* -- float to text ----------------------------------------------------------------------------- */
 
 /* `digits` and a decimal exponent as repr() lays them out. */
 static void lay_out(char *out, bool negative, const char *digits, int count, int exponent)
@@ -99,7 +99,7 @@ void number_repr(double d, char out[NUMBER_TEXT_SIZE])
     }
 }
 
-/* -- text to number ------------------------------------------------------------------- */
+/* -- text to number ---------------------------------------------------------------------------- */
 
 /* White space off, decimal digits of any script to ASCII, a NUL behind; NULL where something is
  * left that no number has. */
@@ -237,7 +237,7 @@ number_parse number_parse_float(interp *in, const text *t, double *out)
     return NUMBER_OK;
 }
 
-/* -- arithmetic ------------------------------------------------------------------------ */
+/* -- arithmetic -------------------------------------------------------------------------------- */
 
 double number_round(double d, int64_t digits)
 {

@@ -6,8 +6,7 @@
 
 static node_list parse_until(parser *p, const char *const *ends);
 
-/* -- bodies -------------------------------------------------------------------------------------
- */
+/* -- bodies ------------------------------------------------------------------------------------ */
 
 static bool at_one_of(const parser *p, const char *const *names)
 {
@@ -39,8 +38,7 @@ static node_list parse_whole_body(parser *p, const char *end)
     return body;
 }
 
-/* -- statements -----------------------------------------------------------------------------------
- */
+/* -- statements -------------------------------------------------------------------------------- */
 
 static node *parse_set(parser *p, uint32_t line)
 {

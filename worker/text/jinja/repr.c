@@ -46,7 +46,7 @@ static void write_text_repr(interp *in, builder *out, const text *t)
         else
             builder_format(in, out, c <= 0xFFFF ? "\\u%04x" : "\\U%08x", c);
     }
-    interp_spend_bytes(in, t->size * 4);
+    interp_spend_characters(in, t->size);
     builder_add(in, out, &quote, 1);
 }
 

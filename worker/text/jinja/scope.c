@@ -3,39 +3,9 @@
 #include <string.h>
 
 #include "worker/text/jinja/filters.h"
+#include "worker/text/jinja/symbols.h"
 #include "worker/text/jinja/tests.h"
 #include "worker/text/jinja/visit.h"
-
-/* What scope.h calls a function, while it is looked at. */
-typedef struct function_state {
-    function_info *info;
-    struct function_state *outer;
-    /* Scopes that lie side by side share variables, as they do in the compiled Python: one slot
-     * for each name and level. */
-    dict *slots;
-} function_state;
-
-typedef struct symbol {
-    text *name;
-    uint32_t slot;
-    load_kind load;
-    slot_ref outer; /* of LOAD_OUTER */
-    bool stored;
-} symbol;
-
-typedef struct symbols {
-    interp *in;
-    struct symbols *parent;
-    function_state *function;
-    uint32_t level;
-    dict *numbers; /* name -> number of its symbol */
-    symbol *all;
-    size_t count;
-    size_t capacity;
-    size_t *stored; /* numbers of the symbols that are stored, in that order */
-    size_t stored_count;
-    size_t stored_capacity;
-} symbols;
 
 /* Where the walk stands. */
 typedef struct frame {
@@ -48,148 +18,7 @@ typedef struct frame {
 
 static void resolve(const frame *f, node *n);
 
-/* -- symbols ------------------------------------------------------------------------------------
- */
-
-static function_state *function_new(interp *in, function_info *info, function_state *outer)
-{
-    function_state *fn = interp_alloc(in, sizeof *fn);
-    fn->info = info;
-    fn->outer = outer;
-    fn->slots = dict_new(in);
-    return fn;
-}
-
-static symbols *symbols_new(interp *in, symbols *parent, function_state *fn)
-{
-    symbols *s = interp_alloc(in, sizeof *s);
-    s->in = in;
-    s->parent = parent;
-    s->function = fn;
-    s->level = parent != NULL ? parent->level + 1 : 0;
-    s->numbers = dict_new(in);
-    return s;
-}
-
-static symbol *find_here(const symbols *s, const text *name)
-{
-    value *number = dict_find_text(s->in, s->numbers, name);
-    return number != NULL ? &s->all[number->as.integer] : NULL;
-}
-
-/* The innermost scope from `s` outward that has the name; NULL when none does. */
-static symbol *find(symbols *s, const text *name, symbols **owner)
-{
-    for (; s != NULL; s = s->parent) {
-        symbol *found = find_here(s, name);
-        if (found == NULL) continue;
-        *owner = s;
-        return found;
-    }
-    return NULL;
-}
-
-static uint32_t hops_between(const function_state *from, const function_state *to)
-{
-    uint32_t hops = 0;
-    for (; from != to; from = from->outer)
-        hops++;
-    return hops;
-}
-
-static uint32_t slot_for(symbols *s, text *name)
-{
-    value key =
-        value_sequence(VALUE_TUPLE, sequence_pair(s->in, value_int(s->level), value_text(name)));
-    value *known = dict_find(s->in, s->function->slots, key);
-    if (known != NULL) return (uint32_t)known->as.integer;
-    uint32_t slot = s->function->info->slot_count++;
-    dict_set(s->in, s->function->slots, key, value_int(slot));
-    return slot;
-}
-
-static symbol *define(symbols *s, text *name, load_kind how)
-{
-    symbol *known = find_here(s, name);
-    if (known == NULL) {
-        if (s->count == s->capacity) {
-            size_t capacity = s->capacity < 8 ? 8 : s->capacity * 2;
-            symbol *all = interp_alloc_array(s->in, capacity, sizeof *all);
-            if (s->count > 0) memcpy(all, s->all, s->count * sizeof *all);
-            s->all = all;
-            s->capacity = capacity;
-        }
-        dict_set(s->in, s->numbers, value_text(name), value_int((int64_t)s->count));
-        known = &s->all[s->count++];
-        *known = (symbol){.name = name, .slot = slot_for(s, name)};
-    }
-    known->load = how;
-    return known;
-}
-
-static void mark_stored(symbols *s, symbol *sym)
-{
-    if (sym->stored) return;
-    sym->stored = true;
-    if (s->stored_count == s->stored_capacity) {
-        size_t capacity = s->stored_capacity < 8 ? 8 : s->stored_capacity * 2;
-        size_t *stored = interp_alloc_array(s->in, capacity, sizeof *stored);
-        if (s->stored_count > 0) memcpy(stored, s->stored, s->stored_count * sizeof *stored);
-        s->stored = stored;
-        s->stored_capacity = capacity;
-    }
-    s->stored[s->stored_count++] = (size_t)(sym - s->all);
-}
-
-/* The symbol starts as a copy of the outer scope's, or as `otherwise` when there is none. */
-static void load_from_outside(symbols *s, symbol *sym, load_kind otherwise)
-{
-    symbols *owner = NULL;
-    symbol *outer = s->parent != NULL ? find(s->parent, sym->name, &owner) : NULL;
-    sym->load = outer != NULL ? LOAD_OUTER : otherwise;
-    if (outer != NULL)
-        sym->outer = (slot_ref){hops_between(s->function, owner->function), outer->slot};
-}
-
-static void note_load(symbols *s, text *name)
-{
-    symbols *owner;
-    if (find(s, name, &owner) == NULL) define(s, name, LOAD_CONTEXT);
-}
-
-static void note_store(symbols *s, text *name)
-{
-    symbol *known = find_here(s, name);
-    if (known == NULL) {
-        known = define(s, name, LOAD_MISSING);
-        load_from_outside(s, known, LOAD_MISSING);
-    }
-    mark_stored(s, known);
-}
-
-static uint32_t note_parameter(symbols *s, text *name)
-{
-    symbol *sym = define(s, name, LOAD_NOTHING);
-    mark_stored(s, sym);
-    return sym->slot;
-}
-
-static uint32_t note_special(symbols *s, const char *name)
-{
-    return note_parameter(s, text_literal(s->in, name));
-}
-
-static scope finish(const symbols *s)
-{
-    scope result = {.count = s->count};
-    if (s->count > 0) result.loads = interp_alloc_array(s->in, s->count, sizeof *result.loads);
-    for (size_t i = 0; i < s->count; i++)
-        result.loads[i] = (load){s->all[i].load, s->all[i].slot, s->all[i].name, s->all[i].outer};
-    return result;
-}
-
-/* -- what a scope holds --------------------------------------------------------------------------
- */
+/* -- what a scope holds ------------------------------------------------------------------------ */
 
 static void collect_names(void *state, node *n);
 
@@ -208,7 +37,7 @@ static void collect_branch(symbols *s, node *n)
     collect_list(s, &n->as.branch.elifs);
     collect_list(s, &n->as.branch.otherwise);
     for (size_t i = before; i < s->stored_count; i++)
-        load_from_outside(s, &s->all[s->stored[i]], LOAD_CONTEXT);
+        symbols_load_from_outside(s, &s->all[s->stored[i]], LOAD_CONTEXT);
 }
 
 /* The names that belong to the scope `state`; inner scopes are not entered. */
@@ -218,20 +47,20 @@ static void collect_names(void *state, node *n)
     switch (n->kind) {
     case NODE_NAME:
         if (n->as.name.use == NAME_LOAD)
-            note_load(s, n->as.name.name);
+            symbols_note_load(s, n->as.name.name);
         else if (n->as.name.use == NAME_STORE)
-            note_store(s, n->as.name.name);
+            symbols_note_store(s, n->as.name.name);
         else
-            note_parameter(s, n->as.name.name);
+            symbols_note_parameter(s, n->as.name.name);
         break;
     case NODE_MEMBER_TARGET:
-        note_load(s, n->as.member.name);
+        symbols_note_load(s, n->as.member.name);
         break;
     case NODE_IF:
         collect_branch(s, n);
         break;
     case NODE_MACRO:
-        note_store(s, n->as.macro->name);
+        symbols_note_store(s, n->as.macro->name);
         break;
     case NODE_SET:
         collect_names(s, n->as.set.item);
@@ -263,13 +92,12 @@ static void collect_names(void *state, node *n)
 
 static void collect_parameters(symbols *s, node *target)
 {
-    if (target->kind == NODE_NAME) note_parameter(s, target->as.name.name);
+    if (target->kind == NODE_NAME) symbols_note_parameter(s, target->as.name.name);
     for (size_t i = 0; target->kind == NODE_TUPLE && i < target->as.items.count; i++)
         collect_parameters(s, target->as.items.items[i]);
 }
 
-/* -- special names
- * ---------------------------------------------------------------------------------- */
+/* -- special names ----------------------------------------------------------------------------- */
 
 enum { SPECIAL_NAMES = 3 };
 typedef struct special_search {
@@ -325,19 +153,18 @@ static void search_loop(void *state, node *n)
     visit_children(n, search_loop, search);
 }
 
-/* -- resolving
- * ---------------------------------------------------------------------------------------- */
+/* -- resolving --------------------------------------------------------------------------------- */
 
 static slot_ref place_of(const frame *f, text *name)
 {
     symbols *owner;
-    symbol *found = find(f->names, name, &owner);
+    symbol *found = symbols_find(f->names, name, &owner);
     /* Only the filter of a set block can name what its scope did not collect. */
     if (found == NULL) {
-        found = define(f->names, name, LOAD_CONTEXT);
+        found = symbols_define(f->names, name, LOAD_CONTEXT);
         owner = f->names;
     }
-    return (slot_ref){hops_between(f->names->function, owner->function), found->slot};
+    return (slot_ref){symbols_hops(f->names->function, owner->function), found->slot};
 }
 
 static void resolve_list(const frame *f, const node_list *list)
@@ -390,7 +217,7 @@ static node *copy_target(interp *in, const node *target)
 static void resolve_loop_test(const frame *f, for_node *loop)
 {
     interp *in = f->names->in;
-    function_state *fn = function_new(in, &loop->test_function, f->names->function);
+    function_state *fn = symbols_function(in, &loop->test_function, f->names->function);
     symbols *names = symbols_new(in, f->names, fn);
     frame test = {.names = names, .program = f->program};
     loop->test_target = copy_target(in, loop->target);
@@ -398,7 +225,7 @@ static void resolve_loop_test(const frame *f, for_node *loop)
     collect_names(names, loop->test);
     resolve(&test, loop->test_target);
     resolve(&test, loop->test);
-    loop->test_scope = finish(names);
+    loop->test_scope = symbols_scope(names);
 }
 
 static void resolve_for(const frame *f, node *n)
@@ -412,22 +239,22 @@ static void resolve_for(const frame *f, node *n)
     if (loop->test != NULL) resolve_loop_test(f, loop);
 
     function_state *fn = f->names->function;
-    if (loop->recursive) fn = function_new(in, &loop->function, fn);
+    if (loop->recursive) fn = symbols_function(in, &loop->function, fn);
     symbols *names = symbols_new(in, f->names, fn);
     frame body = {.names = names, .program = f->program, .in_loop = true};
-    if (loop->extended) loop->loop_slot.index = note_special(names, "loop");
+    if (loop->extended) loop->loop_slot.index = symbols_note_special(names, "loop");
     collect_parameters(names, loop->target);
     collect_list(names, &loop->body);
     resolve(&body, loop->target);
     resolve_list(&body, &loop->body);
-    loop->body_scope = finish(names);
+    loop->body_scope = symbols_scope(names);
 
     symbols *else_names = symbols_new(in, f->names, fn);
     frame otherwise = inner_frame(f, else_names);
     otherwise.in_loop = f->in_loop && !loop->recursive;
     collect_list(else_names, &loop->otherwise);
     resolve_list(&otherwise, &loop->otherwise);
-    loop->else_scope = finish(else_names);
+    loop->else_scope = symbols_scope(else_names);
 }
 
 static void check_explicit_caller(interp *in, const node *n)
@@ -454,7 +281,7 @@ static void resolve_macro(const frame *f, node *n)
 {
     interp *in = f->names->in;
     macro_node *macro = n->as.macro;
-    function_state *fn = function_new(in, &macro->function, f->names->function);
+    function_state *fn = symbols_function(in, &macro->function, f->names->function);
     symbols *names = symbols_new(in, f->names, fn);
     frame body = {.names = names, .program = f->program};
     special_search search = {.names = {"caller", "kwargs", "varargs"}};
@@ -467,15 +294,15 @@ static void resolve_macro(const frame *f, node *n)
     collect_list(names, &macro->parameters);
     if (macro->takes_caller && macro->explicit_caller) check_explicit_caller(in, n);
     if (macro->takes_caller && !macro->explicit_caller)
-        macro->caller_slot = note_special(names, "caller");
-    if (macro->takes_named) macro->named_slot = note_special(names, "kwargs");
-    if (macro->takes_more) macro->more_slot = note_special(names, "varargs");
+        macro->caller_slot = symbols_note_special(names, "caller");
+    if (macro->takes_named) macro->named_slot = symbols_note_special(names, "kwargs");
+    if (macro->takes_more) macro->more_slot = symbols_note_special(names, "varargs");
     collect_list(names, &macro->defaults);
     collect_list(names, &macro->body);
     resolve_list(&body, &macro->parameters);
     resolve_list(&body, &macro->defaults);
     resolve_list(&body, &macro->body);
-    macro->scope = finish(names);
+    macro->scope = symbols_scope(names);
 }
 
 static void resolve_with(const frame *f, node *n)
@@ -487,7 +314,7 @@ static void resolve_with(const frame *f, node *n)
     collect_list(names, &n->as.with.body);
     resolve_list(&body, &n->as.with.targets);
     resolve_list(&body, &n->as.with.body);
-    n->as.with.scope = finish(names);
+    n->as.with.scope = symbols_scope(names);
 }
 
 /* A set block or a filter block. */
@@ -500,7 +327,7 @@ static void resolve_capture(const frame *f, node *n)
     resolve_list(&body, &n->as.capture.body);
     if (n->as.capture.target != NULL) resolve(f, n->as.capture.target);
     if (n->as.capture.filter != NULL) resolve(&body, n->as.capture.filter);
-    n->as.capture.scope = finish(names);
+    n->as.capture.scope = symbols_scope(names);
 }
 
 /* What a scoped block sees: all that is set around it, innermost first. */
@@ -545,13 +372,13 @@ static void resolve_block(const frame *f, node *n)
     all->items[all->count++] = n;
     if (block->scoped) note_seen(f, block);
 
-    symbols *names = symbols_new(in, NULL, function_new(in, &block->function, NULL));
+    symbols *names = symbols_new(in, NULL, symbols_function(in, &block->function, NULL));
     frame body = {.names = names, .program = f->program};
     block->takes_self = reads(&block->body, "self");
-    if (block->takes_self) block->self_slot = note_special(names, "self");
+    if (block->takes_self) block->self_slot = symbols_note_special(names, "self");
     collect_list(names, &block->body);
     resolve_list(&body, &block->body);
-    block->scope = finish(names);
+    block->scope = symbols_scope(names);
 }
 
 static void resolve(const frame *f, node *n)
@@ -610,11 +437,11 @@ static void resolve(const frame *f, node *n)
 
 void scope_resolve(interp *in, program *p)
 {
-    symbols *names = symbols_new(in, NULL, function_new(in, &p->function, NULL));
+    symbols *names = symbols_new(in, NULL, symbols_function(in, &p->function, NULL));
     frame top = {.names = names, .program = p, .toplevel = true};
     p->takes_self = reads(&p->body, "self");
-    if (p->takes_self) p->self_slot = note_special(names, "self");
+    if (p->takes_self) p->self_slot = symbols_note_special(names, "self");
     collect_list(names, &p->body);
     resolve_list(&top, &p->body);
-    p->scope = finish(names);
+    p->scope = symbols_scope(names);
 }

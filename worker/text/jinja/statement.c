@@ -1,8 +1,7 @@
 #include "common/check.h"
 #include "worker/text/jinja/runtime.h"
 
-/* -- captures and targets
- * ---------------------------------------------------------------------------- */
+/* -- captures and targets ---------------------------------------------------------------------- */
 
 text *statements_capture(interp *in, environment *env, const node_list *body, flow *out)
 {
@@ -59,9 +58,7 @@ static void write_text(interp *in, value v)
     builder_add_text(in, in->out, v.as.text);
 }
 
-/* -- loops
- * -----------------------------------------------------------------------------------------------
- */
+/* -- loops ------------------------------------------------------------------------------------- */
 
 size_t loop_length(interp *in, loop *l)
 {
@@ -118,10 +115,7 @@ static bool next_passing(interp *in, iterator *it, value *out)
     value item;
     while (iterate_next(in, it->source.as.iterator, &item)) {
         target_assign(in, filter->env, form->test_target, item);
-        interp_enter(in);
-        bool passes = value_truth(in, expression_run(in, filter->env, form->test));
-        interp_leave(in);
-        if (!passes) continue;
+        if (!value_truth(in, expression_run(in, filter->env, form->test))) continue;
         *out = packed(filter->env, in, form->test_target);
         return true;
     }
@@ -196,8 +190,7 @@ static flow run_for(interp *in, environment *env, const for_node *form)
     return FLOW_ON;
 }
 
-/* -- other statements
- * --------------------------------------------------------------------------------------- */
+/* -- other statements -------------------------------------------------------------------------- */
 
 static flow run_if(interp *in, environment *env, const node *n)
 {
@@ -298,9 +291,7 @@ static void run_call_block(interp *in, environment *env, const node *n)
     write_text(in, value_call(in, callee, &given));
 }
 
-/* -- blocks
- * ----------------------------------------------------------------------------------------------------
- */
+/* -- blocks ------------------------------------------------------------------------------------ */
 
 const node *block_find(interp *in, const text *name)
 {
@@ -358,9 +349,7 @@ static void run_block(interp *in, environment *env, const node *n)
     in->exported = exported;
 }
 
-/* -- all of them
- * -----------------------------------------------------------------------------------------------
- */
+/* -- all of them ------------------------------------------------------------------------------- */
 
 static void run_output(interp *in, environment *env, const node *n)
 {

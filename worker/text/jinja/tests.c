@@ -4,8 +4,7 @@
 #include "worker/text/jinja/iterate.h"
 #include "worker/text/jinja/members.h"
 
-/* -- kinds
- * ------------------------------------------------------------------------------------------- */
+/* -- kinds ------------------------------------------------------------------------------------- */
 
 static bool is_defined(interp *in, value v, const value *given)
 {
@@ -99,14 +98,13 @@ static bool is_escaped(interp *in, value v, const value *given)
     return v.kind == VALUE_TEXT && v.safe;
 }
 
-/* -- text
- * ---------------------------------------------------------------------------------------------- */
+/* -- text -------------------------------------------------------------------------------------- */
 
 static bool all_cased(interp *in, value v, bool upper)
 {
     const text *t = value_str(in, v);
     bool found = false;
-    interp_spend_bytes(in, t->size * 4);
+    interp_spend_characters(in, t->size);
     for (size_t at = 0; at < t->size;) {
         uint32_t c = text_next(t, &at);
         bool is_upper = character_is_upper(c), is_lower = character_is_lower(c);
@@ -128,9 +126,7 @@ static bool is_upper(interp *in, value v, const value *given)
     return all_cased(in, v, true);
 }
 
-/* -- names
- * -----------------------------------------------------------------------------------------------
- */
+/* -- names ------------------------------------------------------------------------------------- */
 
 /* Jinja2 has these too; they are not offered here, but templates may ask. */
 static bool is_known_filter(const text *name)
@@ -153,8 +149,7 @@ static bool is_test(interp *in, value v, const value *given)
     return v.kind == VALUE_TEXT && test_find(v.as.text) != NULL;
 }
 
-/* -- comparisons
- * --------------------------------------------------------------------------------------------- */
+/* -- comparisons ------------------------------------------------------------------------------- */
 
 static bool is_equal(interp *in, value v, const value *given)
 {
@@ -219,9 +214,7 @@ static bool is_divisible(interp *in, value v, const value *given)
     return remainder_is(in, v, given[0], 0);
 }
 
-/* -- the table
- * -------------------------------------------------------------------------------------------------
- */
+/* -- the table --------------------------------------------------------------------------------- */
 
 static const test_row rows[] = {
     {"defined", is_defined, "", 0},

@@ -6,7 +6,7 @@
 
 #include "common/limits.h"
 
-/* -- builder ---------------------------------------------------------------------- */
+/* -- builder ----------------------------------------------------------------------------------- */
 
 static void reserve(interp *in, builder *b, size_t extra)
 {
@@ -70,7 +70,7 @@ text *builder_text(interp *in, const builder *b)
     return text_new(in, b->bytes != NULL ? b->bytes : "", b->size);
 }
 
-/* -- making and comparing ----------------------------------------------------------- */
+/* -- making and comparing ---------------------------------------------------------------------- */
 
 text *text_new(interp *in, const char *bytes, size_t size)
 {
@@ -105,7 +105,7 @@ int text_compare(const text *a, const text *b)
     return a->size < b->size ? -1 : a->size > b->size;
 }
 
-/* -- code points -------------------------------------------------------------------- */
+/* -- code points ------------------------------------------------------------------------------- */
 
 static bool begins_character(char byte)
 {
@@ -181,7 +181,7 @@ size_t text_find_last(interp *in, const text *t, const text *needle, size_t from
 {
     if (from > to || needle->size > to - from) return TEXT_NOT_FOUND;
     if (needle->size == 0) return to;
-    interp_spend_bytes(in, to - from);
+    interp_spend_characters(in, to - from);
     for (size_t at = to - needle->size + 1; at-- > from;) {
         if (t->bytes[at] != needle->bytes[0]) continue;
         interp_spend_bytes(in, needle->size + 16);
@@ -261,11 +261,12 @@ size_t text_well_formed(const char *bytes, size_t size)
     return size;
 }
 
-/* -- whole-text operations ------------------------------------------------------------ */
+/* -- whole-text operations --------------------------------------------------------------------- */
 
-static bool stripped(const text *characters, uint32_t c)
+static bool stripped(interp *in, const text *characters, uint32_t c)
 {
     if (characters == NULL) return character_is_space(c);
+    interp_spend_characters(in, characters->size);
     for (size_t at = 0; at < characters->size;)
         if (text_next(characters, &at) == c) return true;
     return false;
@@ -277,12 +278,12 @@ text *text_strip(interp *in, text *t, const text *characters, bool left, bool ri
     size_t start = 0, stop = t->size;
     while (left && start < stop) {
         size_t next = start;
-        if (!stripped(characters, text_next(t, &next))) break;
+        if (!stripped(in, characters, text_next(t, &next))) break;
         start = next;
     }
     while (right && stop > start) {
         size_t previous = stop;
-        if (!stripped(characters, text_previous(t, &previous))) break;
+        if (!stripped(in, characters, text_previous(t, &previous))) break;
         stop = previous;
     }
     return start == 0 && stop == t->size ? t : text_bytes(in, t, start, stop);

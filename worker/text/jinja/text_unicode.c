@@ -36,41 +36,57 @@ bool character_is_line_end(uint32_t c)
            c == 0x2029;
 }
 
+static bool is_ascii_lower(uint32_t c)
+{
+    return c >= 'a' && c <= 'z';
+}
+
+static bool is_ascii_upper(uint32_t c)
+{
+    return c >= 'A' && c <= 'Z';
+}
+
 bool character_is_alpha(uint32_t c)
 {
+    if (c < 0x80) return is_ascii_lower(c) || is_ascii_upper(c);
     utf8proc_category_t k = category(c);
     return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO;
 }
 
 bool character_is_decimal(uint32_t c)
 {
+    if (c < 0x80) return c >= '0' && c <= '9';
     return category(c) == UTF8PROC_CATEGORY_ND;
 }
 
 bool character_is_digit(uint32_t c)
 {
+    if (c < 0x80) return character_is_decimal(c);
     return character_is_decimal(c) || IN_RANGES(c, digit_ranges);
 }
 
 bool character_is_numeric(uint32_t c)
 {
+    if (c < 0x80) return character_is_decimal(c);
     utf8proc_category_t k = category(c);
     return (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO) || IN_RANGES(c, numeric_ranges);
 }
 
 bool character_is_lower(uint32_t c)
 {
+    if (c < 0x80) return is_ascii_lower(c);
     return category(c) == UTF8PROC_CATEGORY_LL || IN_RANGES(c, other_lowercase_ranges);
 }
 
 bool character_is_upper(uint32_t c)
 {
+    if (c < 0x80) return is_ascii_upper(c);
     return category(c) == UTF8PROC_CATEGORY_LU || IN_RANGES(c, other_uppercase_ranges);
 }
 
 bool character_is_title(uint32_t c)
 {
-    return category(c) == UTF8PROC_CATEGORY_LT;
+    return c >= 0x80 && category(c) == UTF8PROC_CATEGORY_LT;
 }
 
 bool character_is_printable(uint32_t c)
@@ -93,7 +109,7 @@ bool character_is_printable(uint32_t c)
 
 bool character_starts_name(uint32_t c)
 {
-    if (c < 0x80) return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+    if (c < 0x80) return character_is_alpha(c) || c == '_';
     return character_is_alpha(c) || category(c) == UTF8PROC_CATEGORY_NL;
 }
 
@@ -123,7 +139,7 @@ int character_decimal_value(uint32_t c)
     return (int)((c - zero) % 10);
 }
 
-/* -- case ------------------------------------------------------------------------------ */
+/* -- case -------------------------------------------------------------------------------------- */
 
 static const special_case *special(uint32_t c)
 {
@@ -243,7 +259,7 @@ static text *change_case(interp *in, text *t, case_change change)
             break;
         }
     }
-    interp_spend(in, t->size / 8);
+    interp_spend_characters(in, t->size);
     return builder_text(in, &out);
 }
 
@@ -288,6 +304,6 @@ text *text_casefold(interp *in, text *t)
         for (utf8proc_ssize_t i = 0; i < count; i++)
             builder_add_character(in, &out, (uint32_t)folded[i]);
     }
-    interp_spend(in, t->size / 8);
+    interp_spend_characters(in, t->size);
     return builder_text(in, &out);
 }

@@ -7,7 +7,7 @@
 #include "worker/text/jinja/number.h"
 #include "worker/text/jinja/runtime.h"
 
-/* -- making ------------------------------------------------------------------------------ */
+/* -- making ------------------------------------------------------------------------------------ */
 
 value value_literal(interp *in, const char *literal)
 {
@@ -76,7 +76,7 @@ sequence *sequence_pair(interp *in, value first, value second)
     return pair;
 }
 
-/* -- dict ---------------------------------------------------------------------------------- */
+/* -- dict -------------------------------------------------------------------------------------- */
 
 /* Below this a dict is searched from end to end. */
 enum { DICT_INDEXED = 8 };
@@ -155,7 +155,7 @@ value *dict_find_text(interp *in, const dict *d, const text *key)
     return dict_find(in, d, value_text(&copy));
 }
 
-/* -- asking --------------------------------------------------------------------------------- */
+/* -- asking ------------------------------------------------------------------------------------ */
 
 const char *value_type_name(value v)
 {

@@ -142,7 +142,7 @@ typedef struct method {
     const method_row *row;
 } method;
 
-/* -- making ---------------------------------------------------------------------- */
+/* -- making ------------------------------------------------------------------------------------ */
 
 static inline value value_missing(void)
 {
@@ -202,7 +202,7 @@ void dict_set_name(interp *in, dict *d, const char *key, value item);
 value *dict_find(interp *in, const dict *d, value key);
 value *dict_find_text(interp *in, const dict *d, const text *key);
 
-/* -- asking ---------------------------------------------------------------------- */
+/* -- asking ------------------------------------------------------------------------------------ */
 
 /* "str", "int", "NoneType" ... */
 const char *value_type_name(value v);
@@ -227,7 +227,7 @@ bool value_contains(interp *in, value container, value item);
 bool value_sized(interp *in, value v, size_t *out);
 size_t value_length(interp *in, value v); /* fails when it has none */
 
-/* -- as text (repr.c) ------------------------------------------------------------- */
+/* -- as text (repr.c) -------------------------------------------------------------------------- */
 
 text *value_str(interp *in, value v);
 text *value_repr(interp *in, value v);
@@ -237,7 +237,7 @@ void value_write_repr(interp *in, struct builder *out, value v);
 /* Markup stays Markup, anything else becomes str(v). */
 value value_soft_text(interp *in, value v);
 
-/* -- arithmetic (arithmetic.c) ---------------------------------------------------- */
+/* -- arithmetic (arithmetic.c) ----------------------------------------------------------------- */
 
 typedef enum operation {
     OP_ADD,
@@ -252,7 +252,7 @@ value value_binary(interp *in, operation op, value a, value b);
 value value_negate(interp *in, value v);
 value value_positive(interp *in, value v);
 
-/* -- members (members.c) ---------------------------------------------------------- */
+/* -- members (members.c) ----------------------------------------------------------------------- */
 
 /* object.name and object[key] as the immutable sandbox has them. */
 value value_attribute(interp *in, value object, text *name);
@@ -262,7 +262,7 @@ value value_slice(interp *in, value object, value start, value stop, value step)
 /* As value_attribute() without the fallback to object[name]. */
 value value_own_attribute(interp *in, value object, text *name);
 
-/* -- calls (call.c) --------------------------------------------------------------- */
+/* -- calls (call.c) ---------------------------------------------------------------------------- */
 
 value value_call(interp *in, value callee, const arguments *given);
 bool value_callable(value v);
@@ -273,7 +273,7 @@ enum { PARAMETERS_MAX = 8 };
 void arguments_bind(interp *in, const char *what, const char *parameters, size_t required,
                     const arguments *given, value out[PARAMETERS_MAX]);
 
-/* -- argument helpers ------------------------------------------------------------- */
+/* -- argument helpers -------------------------------------------------------------------------- */
 
 /* Each fails in `what`'s name unless `v` is of that type. */
 int64_t value_need_int(interp *in, const char *what, value v);

@@ -45,7 +45,7 @@ static double step_us(uint32_t batch, bool with_stop)
         if (with_stop) fixture_add_stop(q, "\n\nUser:");
         CHECK(engine_submit(e, q, 0, &err) == ST_OK);
     }
-    while (engine_get_stats(e).output_tokens < 2 * batch) /* all prefilled */
+    while (engine_get_stats(e).output_tokens < 2 * (uint64_t)batch) /* all prefilled */
         CHECK(engine_step(e, 1, &err));
     enum { STEPS = 800 };
     uint64_t begin = clock_now_ns();

@@ -1,0 +1,366 @@
+/* Goal: what goes wrong at an unlucky moment, or on purpose, ends in an answer and not in the
+ * router's end.
+ * Method: one client and one worker spoken for by hand; every envelope that the core sends is
+ * encoded, so that breaking a rule of the wire is seen. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "proto/token_columns.h"
+#include "router/core.h"
+
+/* What one peer has heard. */
+typedef struct peer {
+    core_link *link;
+    bool busy;
+    uint32_t submits, accepted, tokens, finishes, errors, acks, cancels;
+    uint32_t stream;      /* of the last Submit */
+    uint32_t next_wanted; /* of the last Resume */
+    uint32_t adopted;     /* streams of the last Adopt */
+    finish_reason finish; /* of the last Finish or Cancel */
+    bool forget;          /* of the last Cancel */
+    status code;          /* of the last Error */
+} peer;
+
+typedef struct bench {
+    core *core;
+    uint64_t now_ms;
+    peer client, worker;
+} bench;
+
+static bench b;
+
+static void io_send(void *ctx, void *handle, const envelope *e)
+{
+    (void)ctx;
+    peer *p = handle;
+    arena scratch = {0};
+    buffer frame = {0};
+    assert_int_equal(envelope_encode(e, &scratch, &frame), ST_OK);
+    buffer_free(&frame);
+    arena_free(&scratch);
+    switch (e->kind) {
+    case ENVELOPE_SUBMIT:
+        p->submits++;
+        p->stream = e->submit.stream;
+        break;
+    case ENVELOPE_ACCEPTED:
+        p->accepted++;
+        break;
+    case ENVELOPE_TOKENS:
+        p->tokens += (uint32_t)e->tokens.tokens;
+        break;
+    case ENVELOPE_FINISH:
+        p->finishes++;
+        p->finish = e->finish.reason;
+        break;
+    case ENVELOPE_ERROR:
+        p->errors++;
+        p->code = e->error.code;
+        break;
+    case ENVELOPE_ACK:
+        p->acks += (uint32_t)e->ack.count;
+        break;
+    case ENVELOPE_CANCEL:
+        p->cancels++;
+        p->finish = e->cancel.finish;
+        p->forget = e->cancel.forget;
+        break;
+    case ENVELOPE_RESUME:
+        p->next_wanted = e->resume.next_wanted[0];
+        break;
+    case ENVELOPE_ADOPT:
+        p->adopted = (uint32_t)e->adopt.count;
+        if (e->adopt.count > 0) p->stream = e->adopt.stream[0];
+        break;
+    default:
+        break;
+    }
+}
+
+static bool io_is_idle(void *ctx, void *handle)
+{
+    (void)ctx;
+    return !((peer *)handle)->busy;
+}
+
+static void io_close(void *ctx, void *handle, const char *reason)
+{
+    (void)ctx;
+    (void)handle;
+    (void)reason;
+}
+
+enum { STALL_MS = 5000, CLIENT_GRACE_MS = 20000 };
+
+static int set_up(void **state)
+{
+    (void)state;
+    log_init("test", LOG_ERROR);
+    b = (bench){.now_ms = 1000000};
+    core_options o = core_options_default();
+    o.stall_ms = STALL_MS;
+    o.client_grace_ms = CLIENT_GRACE_MS;
+    o.seed = 1;
+    const core_io io = {.send = io_send, .is_idle = io_is_idle, .close = io_close, .ctx = &b};
+    b.core = core_create(&o, &io, b.now_ms);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    core_verify(b.core);
+    core_destroy(b.core);
+    return 0;
+}
+
+static void connect_peer(peer *p, role what)
+{
+    const id128 instance = {{what}};
+    *p = (peer){.link = core_link_up(b.core, p, what, 0, &instance, "peer", b.now_ms)};
+}
+
+static void cut(peer *p)
+{
+    core_link_down(b.core, p->link, false, b.now_ms);
+    p->link = NULL;
+}
+
+static void say(peer *p, const envelope *e)
+{
+    core_envelope(b.core, p->link, e, NULL, b.now_ms);
+    core_verify(b.core);
+}
+
+static void wait_ms(uint64_t ms)
+{
+    b.now_ms += ms;
+    core_tick(b.core, b.now_ms);
+    core_flush(b.core);
+    core_verify(b.core);
+}
+
+static void register_model(const char *name, uint32_t slots, const msg_live *live,
+                           size_t live_count)
+{
+    connect_peer(&b.worker, ROLE_WORKER);
+    const msg_model m = {.name = text_of(name), .revision = text_of("r"), .context_max = 1000};
+    const envelope e = {.kind = ENVELOPE_REGISTER,
+                        .reg = {.worker_id = text_of("w"),
+                                .device = text_of("hand"),
+                                .models = &m,
+                                .model_count = 1,
+                                .slots = slots,
+                                .kv_blocks = 100,
+                                .kv_block_tokens = 16,
+                                .live = live,
+                                .live_count = live_count}};
+    say(&b.worker, &e);
+}
+
+static id128 request_id(uint8_t n)
+{
+    return (id128){{n, 1, 2, 3}};
+}
+
+static void submit(uint8_t n, const char *model, uint32_t deadline_ms)
+{
+    static const uint32_t prompt[] = {1, 2, 3};
+    const envelope e = {.kind = ENVELOPE_SUBMIT,
+                        .submit = {.stream = n,
+                                   .request_id = request_id(n),
+                                   .model = text_of(model),
+                                   .ids = prompt,
+                                   .id_count = 3,
+                                   .max_tokens = 100,
+                                   .logprobs = LOGPROBS_NONE,
+                                   .deadline_ms = deadline_ms}};
+    say(&b.client, &e);
+}
+
+static void resume(uint8_t n, uint32_t next_wanted)
+{
+    const id128 id = request_id(n);
+    const uint32_t stream = n;
+    const envelope e = {
+        .kind = ENVELOPE_RESUME,
+        .resume = {.request_id = &id, .stream = &stream, .next_wanted = &next_wanted, .count = 1}};
+    say(&b.client, &e);
+}
+
+static void hear_tokens(void *ctx, const envelope *e)
+{
+    (void)ctx;
+    say(&b.worker, e);
+}
+
+static void make_tokens(uint32_t stream, uint32_t first, uint32_t count)
+{
+    token_columns c = {0};
+    for (uint32_t i = first; i < first + count; i++)
+        token_columns_add(&c, stream, i, i, "x", 1, NAN, 0, NULL, NULL);
+    token_columns_flush(&c, hear_tokens, NULL);
+    token_columns_free(&c);
+    core_flush(b.core);
+}
+
+static void finish(uint32_t stream, uint32_t total)
+{
+    const envelope e = {.kind = ENVELOPE_FINISH,
+                        .finish = {.stream = stream, .total = total, .reason = FINISH_STOP}};
+    say(&b.worker, &e);
+}
+
+static void ack(uint32_t stream, uint32_t next_wanted)
+{
+    const envelope e = {.kind = ENVELOPE_ACK,
+                        .ack = {.stream = &stream, .next_wanted = &next_wanted, .count = 1}};
+    say(&b.client, &e);
+}
+
+static void test_a_deadline_passes_while_queued_and_the_client_is_away(void **state)
+{
+    (void)state;
+    register_model("m", 1, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    for (uint8_t n = 1; n <= 10; n++)
+        submit(n, "m", 1000);
+    assert_true(b.worker.submits < 10);
+    cut(&b.client);
+    wait_ms(2000);
+    connect_peer(&b.client, ROLE_CLIENT);
+    resume(10, 0);
+    assert_int_equal(b.client.accepted, 1);
+    assert_int_equal(b.client.errors, 1);
+    assert_int_equal(b.client.code, ST_DEADLINE_EXCEEDED);
+    wait_ms(CLIENT_GRACE_MS);
+}
+
+static void test_a_slow_first_token_is_not_a_slow_client(void **state)
+{
+    (void)state;
+    register_model("m", 4, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    submit(1, "m", 0);
+    for (int i = 0; i < 20; i++)
+        wait_ms(STALL_MS / 10);
+    make_tokens(b.worker.stream, 0, 1);
+    assert_int_equal(b.client.tokens, 1);
+    wait_ms(50); /* its acknowledgement is on the way */
+    assert_int_equal(b.worker.cancels, 0);
+    ack(1, 1);
+    for (int i = 0; i < 20; i++)
+        wait_ms(STALL_MS / 10);
+    make_tokens(b.worker.stream, 1, 1);
+    wait_ms(STALL_MS - 1);
+    assert_int_equal(b.worker.cancels, 0);
+    wait_ms(1); /* now it is one */
+    assert_int_equal(b.worker.cancels, 1);
+    assert_int_equal(b.worker.finish, FINISH_SLOW_CONSUMER);
+}
+
+static void test_a_flood_of_acknowledgements_reaches_the_worker_in_measure(void **state)
+{
+    (void)state;
+    register_model("m", 4, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    submit(1, "m", 0);
+    make_tokens(b.worker.stream, 0, 5);
+    finish(b.worker.stream, 5);
+    static uint32_t streams[LIMIT_STREAMS_PER_LINK], wanted[LIMIT_STREAMS_PER_LINK];
+    for (uint32_t i = 0; i < LIMIT_STREAMS_PER_LINK; i++)
+        streams[i] = 1;
+    const envelope e = {
+        .kind = ENVELOPE_ACK,
+        .ack = {.stream = streams, .next_wanted = wanted, .count = LIMIT_STREAMS_PER_LINK}};
+    b.worker.busy = true;
+    for (int i = 0; i < 4; i++)
+        say(&b.client, &e);
+    b.worker.busy = false;
+    core_flush(b.core);
+}
+
+static void test_a_worker_that_names_a_stream_twice(void **state)
+{
+    (void)state;
+    const msg_live live[] = {{.request_id = request_id(1), .next = 3, .model = text_of("m")},
+                             {.request_id = request_id(1), .next = 3, .model = text_of("m")}};
+    register_model("m", 4, live, 2);
+    connect_peer(&b.client, ROLE_CLIENT);
+    resume(1, 0);
+    make_tokens(b.worker.stream, 0, 3);
+    finish(b.worker.stream, 3);
+    ack(1, 3);
+    make_tokens(b.worker.stream, 0, 3); /* what is over must not be found again */
+    for (uint32_t slot = 0; slot < 100; slot++)
+        make_tokens((1u << 12) + slot, 3, 1);
+}
+
+static void test_a_gap_does_not_drop_what_the_client_has_not_acknowledged(void **state)
+{
+    (void)state;
+    register_model("m", 4, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    submit(1, "m", 0);
+    make_tokens(b.worker.stream, 0, 10);
+    ack(1, 4);
+    b.worker.next_wanted = UINT32_MAX;
+    make_tokens(b.worker.stream, 20, 1);
+    assert_int_equal(b.worker.next_wanted, 4); /* a Resume acknowledges what lies below it */
+}
+
+static void test_the_empty_model_name_is_settled_at_admission(void **state)
+{
+    (void)state;
+    register_model("m", 1, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    for (uint8_t n = 1; n <= 5; n++)
+        submit(n, "", 0);
+    uint32_t placed = b.worker.submits;
+    assert_true(placed < 5);
+    /* Another model comes: those who wait still mean the first. */
+    peer other;
+    connect_peer(&other, ROLE_WORKER);
+    const msg_model m = {.name = text_of("n"), .revision = text_of("r"), .context_max = 1000};
+    const envelope e = {.kind = ENVELOPE_REGISTER,
+                        .reg = {.worker_id = text_of("x"),
+                                .device = text_of("hand"),
+                                .models = &m,
+                                .model_count = 1,
+                                .slots = 8,
+                                .kv_block_tokens = 16}};
+    say(&other, &e);
+    assert_int_equal(other.submits, 0);
+    make_tokens(b.worker.stream, 0, 1);
+    finish(b.worker.stream, 1);
+    assert_int_equal(b.worker.submits, placed + 1);
+    assert_int_equal(other.submits, 0);
+    core_link_down(b.core, other.link, false, b.now_ms);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_deadline_passes_while_queued_and_the_client_is_away,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_slow_first_token_is_not_a_slow_client, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_gap_does_not_drop_what_the_client_has_not_acknowledged, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_empty_model_name_is_settled_at_admission, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_worker_that_names_a_stream_twice, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_flood_of_acknowledgements_reaches_the_worker_in_measure, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
