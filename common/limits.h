@@ -103,7 +103,7 @@
 /* -- chat template --------------------------------------------------------------- */
 
 #define LIMIT_CHAT_TEMPLATE_STEPS        20000000u /* evaluations of one render */
-#define LIMIT_CHAT_TEMPLATE_DEPTH        1000u     /* nested evaluations; about 1 MiB of C stack */
+#define LIMIT_CHAT_TEMPLATE_DEPTH        1000u     /* nested evaluations; below 512 KiB of C stack */
 #define LIMIT_CHAT_TEMPLATE_HEIGHT       200u      /* nested tags and expressions of the source */
 #define LIMIT_CHAT_TEMPLATE_MEMORY_BYTES (256u * LIMIT_MIB) /* of one parse or one render */
 #define LIMIT_CHAT_TEMPLATE_OUTPUT_BYTES (32u * LIMIT_MIB)

@@ -15,9 +15,15 @@ static uint32_t vocab_of(const request_context *c)
 
 /* -- the prompt ----------------------------------------------------------------------- */
 
+/* An empty text may have no memory. */
+static const char *bytes_of(text_view text)
+{
+    return text.size > 0 ? text.data : "";
+}
+
 static json_t *text_value(text_view text)
 {
-    return json_stringn(text.size > 0 ? text.data : "", text.size);
+    return json_stringn(bytes_of(text), text.size);
 }
 
 /* What transformers' apply_chat_template() passes. NULL: a text is not UTF-8. */
@@ -51,8 +57,8 @@ static status render_messages(token_list *ids, const request_context *c, const m
     status st = chat_template_render(c->chat_template, context, now_seconds, &text, err);
     /* The template has written the special tokens itself, BOS among them. */
     if (st == ST_OK)
-        tokenizer_encode(c->tokenizer, (const char *)text.data, text.size, TOKENIZE_PARSE_SPECIAL,
-                         ids);
+        tokenizer_encode(c->tokenizer, bytes_of((text_view){(const char *)text.data, text.size}),
+                         text.size, TOKENIZE_PARSE_SPECIAL, ids);
     buffer_free(&text);
     json_decref(context);
     return st;
@@ -74,7 +80,7 @@ static status take_prompt(token_list *ids, const request_context *c, const msg_s
     status st = ST_OK;
     if (submit->has_text) {
         unsigned flags = TOKENIZE_PARSE_SPECIAL | (submit->raw ? 0u : TOKENIZE_ADD_SPECIAL);
-        tokenizer_encode(c->tokenizer, submit->text.data, submit->text.size, flags, ids);
+        tokenizer_encode(c->tokenizer, bytes_of(submit->text), submit->text.size, flags, ids);
     } else if (submit->message_count > 0) {
         st = render_messages(ids, c, submit, now_seconds, err);
     } else {

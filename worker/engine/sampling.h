@@ -7,7 +7,7 @@
  *
  * The draw uses Philox4x32-10 keyed by the seed with the absolute position as counter, so no
  * generator state moves: the same seed at the same position draws the same number whatever else
- * ran, after a preemption or on another worker. Every sum runs in a fixed order.
+ * ran, after a preemption or on another worker. Sums are of integers, so they have no order.
  *
  * Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3. SC 2011. */
 #ifndef GAGGLE_WORKER_ENGINE_SAMPLING_H

@@ -4,7 +4,7 @@
  * apply_chat_template: immutable sandbox, trim_blocks, lstrip_blocks, loop controls, its tojson,
  * raise_exception, strftime_now, the generation tag. An unknown filter, test or function is an
  * error that names it and its line, never an empty string. Bounded: steps, depth and output size
- * have limits, so that a hostile template ends with an error.
+ * have limits, so that a hostile template ends with an error; less than 512 KiB of stack is used.
  *
  * Immutable after parse: any thread may render at once. */
 #ifndef GAGGLE_WORKER_TEXT_CHAT_TEMPLATE_H
@@ -19,9 +19,11 @@ typedef struct chat_template chat_template;
 
 /* Where a model keeps it: DIR/chat_template.jinja, else tokenizer_config.json's "chat_template"
  * (a string, or a list of {name, template}: "default").
- * ST_NOT_FOUND: the model has none. ST_INVALID_ARGUMENT: it does not parse; `err` has the line. */
+ * ST_NOT_FOUND: the model has none. Else as chat_template_parse(). */
 MUST_USE status chat_template_load(chat_template **out, const char *dir, error *err);
 
+/* ST_INVALID_ARGUMENT: it does not parse, is no UTF-8 or is over LIMIT_CHAT_TEMPLATE_BYTES; `err`
+ * has the line. ST_RESOURCE_EXHAUSTED: nested too deep. */
 MUST_USE status chat_template_parse(chat_template **out, const char *source, size_t size,
                                     error *err);
 void chat_template_destroy(chat_template *t); /* NULL is fine */

@@ -67,7 +67,7 @@ static value repeat(interp *in, value v, int64_t times)
                 builder_add_text(in, &out, t);
         }
         text *repeated = builder_text(in, &out);
-        return v.safe ? value_markup(repeated) : value_text(repeated);
+        return value_like(v, repeated);
     }
     const sequence *s = v.as.sequence;
     if (s->count == 0) count = 0;

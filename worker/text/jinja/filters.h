@@ -39,6 +39,9 @@ static inline bool given_truth(interp *in, value v)
     return v.kind != VALUE_MISSING && value_truth(in, v);
 }
 
+/* sorted(s) */
+sequence *sequence_sorted(interp *in, const sequence *s);
+
 /* filters_json.c */
 value filter_tojson(interp *in, value subject, const value *given);
 /* filters_pprint.c */

@@ -120,11 +120,7 @@ static const dict_entry *in_order(json_writer *w, const dict *d)
     sequence *keys = sequence_new(w->in, d->count);
     for (size_t i = 0; i < d->count; i++)
         sequence_push(w->in, keys, d->entries[i].key);
-    const text name = {"sort", 4, 4};
-    named_argument case_sensitive = {&(text){"case_sensitive", 14, 14}, value_bool(true)};
-    arguments given = {.named = &case_sensitive, .named_count = 1};
-    keys =
-        filter_run(w->in, filter_find(&name), value_sequence(VALUE_LIST, keys), &given).as.sequence;
+    keys = sequence_sorted(w->in, keys);
     dict_entry *entries = interp_alloc_array(w->in, d->count, sizeof *entries);
     for (size_t i = 0; i < d->count; i++) {
         value *item = dict_find(w->in, d, keys->items[i]);

@@ -170,6 +170,14 @@ static sequence *sorted(interp *in, keyed *items, size_t count, bool reverse_)
     return out;
 }
 
+sequence *sequence_sorted(interp *in, const sequence *s)
+{
+    keyed *items = interp_alloc_array(in, s->count, sizeof *items);
+    for (size_t i = 0; i < s->count; i++)
+        items[i] = (keyed){s->items[i], s->items[i]};
+    return sorted(in, items, s->count, false);
+}
+
 /* The key of `sort`: the values of each comma-separated attribute. */
 static value sort_key(interp *in, const attribute_path *paths, size_t count, value item)
 {

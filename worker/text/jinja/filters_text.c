@@ -6,30 +6,25 @@
 #include "worker/text/jinja/iterate.h"
 #include "worker/text/jinja/members.h"
 
-static value like(value self, text *t)
-{
-    return self.safe ? value_markup(t) : value_text(t);
-}
-
 static value upper(interp *in, value subject, const value *given)
 {
     (void)given;
     value v = value_soft_text(in, subject);
-    return like(v, text_upper(in, v.as.text));
+    return value_like(v, text_upper(in, v.as.text));
 }
 
 static value lower(interp *in, value subject, const value *given)
 {
     (void)given;
     value v = value_soft_text(in, subject);
-    return like(v, text_lower(in, v.as.text));
+    return value_like(v, text_lower(in, v.as.text));
 }
 
 static value capitalize(interp *in, value subject, const value *given)
 {
     (void)given;
     value v = value_soft_text(in, subject);
-    return like(v, text_capitalize(in, v.as.text));
+    return value_like(v, text_capitalize(in, v.as.text));
 }
 
 static bool parts_words(uint32_t c)
@@ -66,7 +61,7 @@ static value trim(interp *in, value subject, const value *given)
     const text *characters = NULL;
     if (given[0].kind != VALUE_MISSING && given[0].kind != VALUE_NONE)
         characters = value_need_text(in, "trim", given[0]);
-    return like(v, text_strip(in, v.as.text, characters, true, true));
+    return value_like(v, text_strip(in, v.as.text, characters, true, true));
 }
 
 static value replace(interp *in, value subject, const value *given)
@@ -88,7 +83,7 @@ static value center(interp *in, value subject, const value *given)
 {
     value v = value_soft_text(in, subject);
     int64_t width = given[0].kind == VALUE_MISSING ? 80 : value_need_int(in, "center", given[0]);
-    return like(v, text_pad(in, v.as.text, width, text_literal(in, " "), ALIGN_CENTER));
+    return value_like(v, text_pad(in, v.as.text, width, text_literal(in, " "), ALIGN_CENTER));
 }
 
 static value indent(interp *in, value subject, const value *given)
@@ -114,7 +109,7 @@ static value indent(interp *in, value subject, const value *given)
         if (i == 0 ? first : blank || line->size > 0) builder_add_text(in, &out, margin);
         builder_add_text(in, &out, line);
     }
-    return like(subject, builder_text(in, &out));
+    return value_like(subject, builder_text(in, &out));
 }
 
 static value truncate(interp *in, value subject, const value *given)
@@ -139,7 +134,7 @@ static value truncate(interp *in, value subject, const value *given)
         size_t space = text_find_last(in, head, text_literal(in, " "), 0, head->size);
         if (space != TEXT_NOT_FOUND) head = text_bytes(in, head, 0, space);
     }
-    return value_binary(in, OP_ADD, like(subject, head), end);
+    return value_binary(in, OP_ADD, value_like(subject, head), end);
 }
 
 static value wordcount(interp *in, value subject, const value *given)

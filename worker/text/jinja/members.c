@@ -267,7 +267,7 @@ static bool find_item(interp *in, value object, value key, value *out)
     }
     if (object.kind == VALUE_TEXT) {
         text *part = text_part(in, object.as.text, (size_t)index, (size_t)index + 1);
-        *out = object.safe ? value_markup(part) : value_text(part);
+        *out = value_like(object, part);
     } else if (object.kind == VALUE_RANGE) {
         *out = value_int(range_item(object.as.range, index));
     } else {
@@ -276,33 +276,26 @@ static bool find_item(interp *in, value object, value key, value *out)
     return true;
 }
 
+/* getattr() alone; false where Python raises an AttributeError. */
+static bool find_attribute(interp *in, value object, const text *name, value *out)
+{
+    if (object.kind == VALUE_UNDEFINED) value_fail_undefined(in, object.as.undefined);
+    lookup found = find_member(in, object, name, out);
+    if (found == LOOKUP_UNSAFE) *out = unsafe(in, object, name);
+    return found != LOOKUP_NONE;
+}
+
 value value_own_attribute(interp *in, value object, text *name)
 {
     value out;
-    if (object.kind == VALUE_UNDEFINED) value_fail_undefined(in, object.as.undefined);
-    switch (find_member(in, object, name, &out)) {
-    case LOOKUP_FOUND:
-        return out;
-    case LOOKUP_UNSAFE:
-        return unsafe(in, object, name);
-    case LOOKUP_NONE:
-        break;
-    }
+    if (find_attribute(in, object, name, &out)) return out;
     return value_undefined_member(in, object, value_text(name));
 }
 
 value value_attribute(interp *in, value object, text *name)
 {
     value out;
-    if (object.kind == VALUE_UNDEFINED) value_fail_undefined(in, object.as.undefined);
-    switch (find_member(in, object, name, &out)) {
-    case LOOKUP_FOUND:
-        return out;
-    case LOOKUP_UNSAFE:
-        return unsafe(in, object, name);
-    case LOOKUP_NONE:
-        break;
-    }
+    if (find_attribute(in, object, name, &out)) return out;
     if (find_item(in, object, value_text(name), &out)) return out;
     return value_undefined_member(in, object, value_text(name));
 }
@@ -388,7 +381,7 @@ value value_slice(interp *in, value object, value start_value, value stop_value,
 
     if (object.kind == VALUE_TEXT) {
         text *part = slice_text(in, object.as.text, start, step, count);
-        return object.safe ? value_markup(part) : value_text(part);
+        return value_like(object, part);
     }
     if (object.kind == VALUE_RANGE)
         return slice_range(in, object.as.range, start, stop, step, count);

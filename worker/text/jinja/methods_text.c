@@ -5,12 +5,6 @@
 #include "worker/text/jinja/iterate.h"
 #include "worker/text/jinja/members.h"
 
-/* Markup's methods give Markup. */
-static value like(value self, text *t)
-{
-    return self.safe ? value_markup(t) : value_text(t);
-}
-
 static int64_t integer_or(interp *in, const char *what, value v, int64_t otherwise)
 {
     return v.kind == VALUE_MISSING || v.kind == VALUE_NONE ? otherwise
@@ -22,37 +16,37 @@ static int64_t integer_or(interp *in, const char *what, value v, int64_t otherwi
 static value upper(interp *in, value self, const value *given)
 {
     (void)given;
-    return like(self, text_upper(in, self.as.text));
+    return value_like(self, text_upper(in, self.as.text));
 }
 
 static value lower(interp *in, value self, const value *given)
 {
     (void)given;
-    return like(self, text_lower(in, self.as.text));
+    return value_like(self, text_lower(in, self.as.text));
 }
 
 static value capitalize(interp *in, value self, const value *given)
 {
     (void)given;
-    return like(self, text_capitalize(in, self.as.text));
+    return value_like(self, text_capitalize(in, self.as.text));
 }
 
 static value title(interp *in, value self, const value *given)
 {
     (void)given;
-    return like(self, text_title(in, self.as.text));
+    return value_like(self, text_title(in, self.as.text));
 }
 
 static value swapcase(interp *in, value self, const value *given)
 {
     (void)given;
-    return like(self, text_swapcase(in, self.as.text));
+    return value_like(self, text_swapcase(in, self.as.text));
 }
 
 static value casefold(interp *in, value self, const value *given)
 {
     (void)given;
-    return like(self, text_casefold(in, self.as.text));
+    return value_like(self, text_casefold(in, self.as.text));
 }
 
 static value pad(interp *in, value self, const value *given, alignment where)
@@ -62,7 +56,7 @@ static value pad(interp *in, value self, const value *given, alignment where)
     if (text_length(in, fill) != 1)
         interp_fail(in, "The fill character must be exactly one character long");
     int64_t width = value_need_int(in, "a width", given[0]);
-    return like(self, text_pad(in, self.as.text, width, fill, where));
+    return value_like(self, text_pad(in, self.as.text, width, fill, where));
 }
 
 static value center(interp *in, value self, const value *given)
@@ -91,7 +85,7 @@ static value zfill(interp *in, value self, const value *given)
     builder_add(in, &out, t->bytes, sign);
     builder_fill(in, &out, '0', (size_t)width - length);
     builder_add(in, &out, t->bytes + sign, t->size - sign);
-    return like(self, builder_text(in, &out));
+    return value_like(self, builder_text(in, &out));
 }
 
 static value expandtabs(interp *in, value self, const value *given)
@@ -112,7 +106,7 @@ static value expandtabs(interp *in, value self, const value *given)
         builder_add(in, &out, t->bytes + start, at - start);
     }
     interp_spend_characters(in, t->size);
-    return like(self, builder_text(in, &out));
+    return value_like(self, builder_text(in, &out));
 }
 
 /* -- stripping --------------------------------------------------------------------------------- */
@@ -122,7 +116,7 @@ static value strip_sides(interp *in, value self, value characters, bool left, bo
     const text *set = NULL;
     if (characters.kind != VALUE_MISSING && characters.kind != VALUE_NONE)
         set = value_need_text(in, "strip()", characters);
-    return like(self, text_strip(in, self.as.text, set, left, right));
+    return value_like(self, text_strip(in, self.as.text, set, left, right));
 }
 
 static value strip(interp *in, value self, const value *given)
@@ -151,7 +145,7 @@ static value removeprefix(interp *in, value self, const value *given)
     text *t = self.as.text;
     const text *prefix = value_need_text(in, "removeprefix()", given[0]);
     if (!starts_at(t, prefix, 0, t->size)) return self;
-    return like(self, text_bytes(in, t, prefix->size, t->size));
+    return value_like(self, text_bytes(in, t, prefix->size, t->size));
 }
 
 static value removesuffix(interp *in, value self, const value *given)
@@ -160,7 +154,7 @@ static value removesuffix(interp *in, value self, const value *given)
     const text *suffix = value_need_text(in, "removesuffix()", given[0]);
     if (suffix->size > t->size || !starts_at(t, suffix, t->size - suffix->size, t->size))
         return self;
-    return like(self, text_bytes(in, t, 0, t->size - suffix->size));
+    return value_like(self, text_bytes(in, t, 0, t->size - suffix->size));
 }
 
 /* -- searching --------------------------------------------------------------------------------- */
@@ -275,14 +269,14 @@ static value replace(interp *in, value self, const value *given)
     text *fresh = value_need_text(in, "replace()", given[1]);
     if (self.safe && !given[1].safe) fresh = text_escape(in, fresh);
     int64_t times = given[2].kind == VALUE_MISSING ? -1 : value_need_int(in, "replace()", given[2]);
-    return like(self, text_replace(in, self.as.text, old, fresh, times));
+    return value_like(self, text_replace(in, self.as.text, old, fresh, times));
 }
 
 /* -- splitting and joining --------------------------------------------------------------------- */
 
 static void push_part(interp *in, sequence *parts, value self, size_t start, size_t stop)
 {
-    sequence_push(in, parts, like(self, text_bytes(in, self.as.text, start, stop)));
+    sequence_push(in, parts, value_like(self, text_bytes(in, self.as.text, start, stop)));
 }
 
 static size_t skip(const text *t, size_t at, bool space)
@@ -437,7 +431,7 @@ value text_join(interp *in, value separator, value items)
                         value_type_name(item));
         builder_add_text(in, &out, item.as.text);
     }
-    return like(separator, builder_text(in, &out));
+    return value_like(separator, builder_text(in, &out));
 }
 
 static value join(interp *in, value self, const value *given)
@@ -450,7 +444,7 @@ static value parts_of(interp *in, value self, size_t found, const text *separato
     text *t = self.as.text;
     sequence *parts = sequence_new(in, 3);
     if (found == TEXT_NOT_FOUND) {
-        value nothing = like(self, text_literal(in, ""));
+        value nothing = value_like(self, text_literal(in, ""));
         sequence_push(in, parts, backward ? nothing : self);
         sequence_push(in, parts, nothing);
         sequence_push(in, parts, backward ? self : nothing);

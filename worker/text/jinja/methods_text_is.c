@@ -73,31 +73,16 @@ static value isidentifier_(interp *in, value self, const value *given)
     return all(in, self, character_continues_name);
 }
 
-/* Some character is of the one case and none of the other. */
-static value one_case(value self, bool (*wanted)(uint32_t c), bool (*unwanted)(uint32_t c))
-{
-    const text *t = self.as.text;
-    bool found = false;
-    for (size_t at = 0; at < t->size;) {
-        uint32_t c = text_next(t, &at);
-        if (unwanted(c) || character_is_title(c)) return value_bool(false);
-        found = found || wanted(c);
-    }
-    return value_bool(found);
-}
-
 static value islower_(interp *in, value self, const value *given)
 {
     (void)given;
-    interp_spend_characters(in, self.as.text->size);
-    return one_case(self, character_is_lower, character_is_upper);
+    return value_bool(text_is_cased(in, self.as.text, false));
 }
 
 static value isupper_(interp *in, value self, const value *given)
 {
     (void)given;
-    interp_spend_characters(in, self.as.text->size);
-    return one_case(self, character_is_upper, character_is_lower);
+    return value_bool(text_is_cased(in, self.as.text, true));
 }
 
 static value istitle_(interp *in, value self, const value *given)

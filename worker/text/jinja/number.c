@@ -284,15 +284,15 @@ double number_divide(int64_t a, int64_t b)
 
 bool number_truncate(double d, int64_t *out)
 {
-    if (!(d > -9223372036854777856.0 && d < 9223372036854775808.0)) return false;
+    if (!(d >= -0x1p63 && d < 0x1p63)) return false;
     *out = (int64_t)d;
     return true;
 }
 
 int number_compare(int64_t i, double d)
 {
-    if (d >= 9223372036854775808.0) return -1;
-    if (d < -9223372036854775808.0) return 1;
+    if (d >= 0x1p63) return -1;
+    if (d < -0x1p63) return 1;
     int64_t whole = (int64_t)d;
     if (i != whole) return i < whole ? -1 : 1;
     double rest = d - (double)whole;

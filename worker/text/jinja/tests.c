@@ -100,30 +100,16 @@ static bool is_escaped(interp *in, value v, const value *given)
 
 /* -- text -------------------------------------------------------------------------------------- */
 
-static bool all_cased(interp *in, value v, bool upper)
-{
-    const text *t = value_str(in, v);
-    bool found = false;
-    interp_spend_characters(in, t->size);
-    for (size_t at = 0; at < t->size;) {
-        uint32_t c = text_next(t, &at);
-        bool is_upper = character_is_upper(c), is_lower = character_is_lower(c);
-        if (character_is_title(c) || (upper ? is_lower : is_upper)) return false;
-        found = found || (upper ? is_upper : is_lower);
-    }
-    return found;
-}
-
 static bool is_lower(interp *in, value v, const value *given)
 {
     (void)given;
-    return all_cased(in, v, false);
+    return text_is_cased(in, value_str(in, v), false);
 }
 
 static bool is_upper(interp *in, value v, const value *given)
 {
     (void)given;
-    return all_cased(in, v, true);
+    return text_is_cased(in, value_str(in, v), true);
 }
 
 /* -- names ------------------------------------------------------------------------------------- */

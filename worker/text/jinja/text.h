@@ -76,6 +76,9 @@ typedef enum alignment { ALIGN_LEFT, ALIGN_RIGHT, ALIGN_MIDDLE, ALIGN_CENTER } a
 text *text_pad(interp *in, text *t, int64_t width, const text *fill, alignment where);
 text *text_escape(interp *in, text *t); /* & < > ' " for HTML */
 
+/* Some character is of that case, and none of another. */
+bool text_is_cased(interp *in, const text *t, bool upper);
+
 bool character_is_space(uint32_t c);
 bool character_is_line_end(uint32_t c);
 bool character_is_alpha(uint32_t c);

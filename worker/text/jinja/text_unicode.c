@@ -307,3 +307,16 @@ text *text_casefold(interp *in, text *t)
     interp_spend_characters(in, t->size);
     return builder_text(in, &out);
 }
+
+bool text_is_cased(interp *in, const text *t, bool upper)
+{
+    bool found = false;
+    interp_spend_characters(in, t->size);
+    for (size_t at = 0; at < t->size;) {
+        uint32_t c = text_next(t, &at);
+        bool is_upper = character_is_upper(c), is_lower = character_is_lower(c);
+        if (character_is_title(c) || (upper ? is_lower : is_upper)) return false;
+        found = found || (upper ? is_upper : is_lower);
+    }
+    return found;
+}

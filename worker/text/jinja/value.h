@@ -172,6 +172,11 @@ static inline value value_markup(text *t)
 {
     return (value){.kind = VALUE_TEXT, .safe = true, .as.text = t};
 }
+/* What is made of Markup is Markup. */
+static inline value value_like(value origin, text *t)
+{
+    return (value){.kind = VALUE_TEXT, .safe = origin.safe, .as.text = t};
+}
 static inline value value_sequence(value_kind kind, sequence *s)
 {
     return (value){.kind = kind, .as.sequence = s};
