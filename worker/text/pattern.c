@@ -24,10 +24,11 @@
 #define BARE_WORD CLASS_WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 #define CLASS_HEX "0-9A-Fa-f"
 
-/* Work of one match, and its memory in KiB: far above what real patterns need on real text, low
- * enough that a hostile pattern ends. */
-#define MATCH_STEPS_MAX    1000000u
-#define MATCH_HEAP_KIB_MAX 16384u
+/* Work of one match, and its memory in KiB. An ordinary pattern may walk back over a long run of
+ * spaces once or twice; a hostile one would walk for ever. */
+#define MATCH_STEPS_MIN      1000000u
+#define MATCH_STEPS_PER_BYTE 16u
+#define MATCH_HEAP_KIB_MAX   16384u
 
 #define GROUP_DEPTH_MAX 64u
 
@@ -485,7 +486,6 @@ pattern_search *pattern_search_create(void)
     s->match = pcre2_match_data_create(1, NULL);
     s->limits = pcre2_match_context_create(NULL);
     CHECK(s->match != NULL && s->limits != NULL);
-    pcre2_set_match_limit(s->limits, MATCH_STEPS_MAX);
     pcre2_set_heap_limit(s->limits, MATCH_HEAP_KIB_MAX);
     return s;
 }
@@ -515,6 +515,8 @@ static bool find(const pattern *p, pattern_search *s, const char *text, size_t s
 {
     if (p->literal != NULL) return find_literal(p, text, size, from, start, end);
     PCRE2_SPTR subject = (PCRE2_SPTR)text;
+    size_t steps = MATCH_STEPS_MIN + MATCH_STEPS_PER_BYTE * (size - from);
+    pcre2_set_match_limit(s->limits, steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX);
     int rc = PCRE2_ERROR_JIT_STACKLIMIT;
     if (p->jit) rc = pcre2_jit_match(p->code, subject, size, from, 0, s->match, s->limits);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)

@@ -39,7 +39,8 @@ static char *read_shared(const char *name, size_t *size)
 {
     char path[PATH_SIZE], *bytes;
     error err;
-    snprintf(path, sizeof path, "%s/%s", data_folder(), name);
+    int length = snprintf(path, sizeof path, "%s/%s", data_folder(), name);
+    assert_true(length > 0 && length < PATH_SIZE);
     assert_int_equal(file_read(&bytes, size, path, LINE_FILE_BYTES_MAX, &err), ST_OK);
     return bytes;
 }

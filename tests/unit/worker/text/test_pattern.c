@@ -153,12 +153,36 @@ static void test_endless_searches_end(void **state)
     pattern_destroy(p);
 }
 
+/* Walking back over a megabyte of spaces is work, but not endless. */
+static void test_long_runs_of_spaces_match_whole(void **state)
+{
+    (void)state;
+    static const char source[] = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+    const size_t size = 3u << 20;
+    char *text = mem_alloc(size);
+    error err = {0};
+    pattern *p;
+    pattern_cursor cursor = {0};
+    size_t start, end;
+    memset(text, ' ', size - 1);
+    text[size - 1] = 'a';
+    assert_int_equal(pattern_compile(&p, source, sizeof source - 1, "test", &err), ST_OK);
+    pattern_search *search = pattern_search_create();
+    assert_true(pattern_next(p, search, text, size, &cursor, &start, &end));
+    assert_int_equal(start, 0);
+    assert_int_equal(end, size - 2);
+    pattern_search_destroy(search);
+    pattern_destroy(p);
+    mem_free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_expressions_match_as_in_the_reference),
         cmocka_unit_test(test_what_has_no_equal_is_refused),
         cmocka_unit_test(test_endless_searches_end),
+        cmocka_unit_test(test_long_runs_of_spaces_match_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

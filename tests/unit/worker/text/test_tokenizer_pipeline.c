@@ -2,6 +2,7 @@
  *
  * Method: pipeline_cases.json holds one small vocabulary and, for each component and option, a
  * tokenizer around it, a text, and what the reference library (tokenizers 0.22) makes of them. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -153,6 +154,57 @@ static void test_find_and_spelling_are_inverse(void **state)
     tokenizer_destroy(t);
 }
 
+#define THREADS 4
+
+typedef struct thread_job {
+    const tokenizer *tokenizer;
+    const char *text;
+    token_list ids;
+    char *decoded;
+} thread_job;
+
+static void *encode_and_decode(void *argument)
+{
+    thread_job *job = argument;
+    size_t size;
+    for (int round = 0; round < 50; round++) {
+        mem_free(job->decoded);
+        job->ids.count = 0;
+        tokenizer_encode(job->tokenizer, job->text, strlen(job->text), 3, &job->ids);
+        job->decoded = tokenizer_decode(job->tokenizer, job->ids.ids, job->ids.count, true, &size);
+    }
+    return NULL;
+}
+
+/* The rows with a regular expression, the byte fallback and the added tokens; the thread sanitizer
+ * watches for what they might share. */
+static void test_threads_encode_at_once(void **state)
+{
+    (void)state;
+    static const size_t rows[] = {0, 4, 24};
+    for (size_t row = 0; row < sizeof rows / sizeof *rows; row++) {
+        tokenizer *t = build(json_array_get(json_object_get(file, "cases"), rows[row]), false);
+        thread_job jobs[THREADS] = {0};
+        pthread_t threads[THREADS];
+        for (int i = 0; i < THREADS; i++) {
+            jobs[i] = (thread_job){.tokenizer = t, .text = "ab the  <s>ab's \xE6\xBC\xA2 12 abc!"};
+            assert_int_equal(pthread_create(&threads[i], NULL, encode_and_decode, &jobs[i]), 0);
+        }
+        for (int i = 0; i < THREADS; i++) {
+            pthread_join(threads[i], NULL);
+            assert_int_equal(jobs[i].ids.count, jobs[0].ids.count);
+            assert_memory_equal(jobs[i].ids.ids, jobs[0].ids.ids,
+                                jobs[0].ids.count * sizeof *jobs[0].ids.ids);
+            assert_string_equal(jobs[i].decoded, jobs[0].decoded);
+        }
+        for (int i = 0; i < THREADS; i++) {
+            token_list_free(&jobs[i].ids);
+            mem_free(jobs[i].decoded);
+        }
+        tokenizer_destroy(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +212,7 @@ int main(void)
         cmocka_unit_test(test_merges_as_pairs_and_escaped_json_mean_the_same),
         cmocka_unit_test(test_invalid_utf8_becomes_replacement_characters),
         cmocka_unit_test(test_find_and_spelling_are_inverse),
+        cmocka_unit_test(test_threads_encode_at_once),
     };
     return cmocka_run_group_tests(tests, load_cases, free_cases);
 }
