@@ -30,6 +30,7 @@ static bool byte_of(uint32_t letter, uint8_t *byte)
 
 void byte_level_append_letters(buffer *out, const char *bytes, size_t size)
 {
+    if (size == 0) return;
     buffer_reserve(out, 2 * size);
     char *to = (char *)out->data + out->size;
     for (size_t i = 0; i < size; i++) {

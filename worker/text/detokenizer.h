@@ -3,7 +3,9 @@
  * Feeding the ids of an answer one by one gives, concatenated, exactly what tokenizer_decode()
  * gives for the answer in the context of its prompt (so a SentencePiece answer keeps its leading
  * space when it continues a prompt). Never emits half a UTF-8 character: incomplete bytes wait for
- * the next token; bytes that can no longer become a character come out as U+FFFD.
+ * the next token; bytes that can no longer become a character come out as U+FFFD. Where the model
+ * spells bytes as "<0xE6>" tokens (ByteFallback), a whole row of them waits for its end, because
+ * one bad byte makes all of the row U+FFFD.
  *
  * A function of the ids alone, so that a continued stream can be replayed. One owner at a time. */
 #ifndef GAGGLE_WORKER_TEXT_DETOKENIZER_H

@@ -1,7 +1,6 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "worker/text/pattern.h"
 
-#include <ctype.h>
 #include <pcre2.h>
 #include <stdint.h>
 #include <string.h>
@@ -10,27 +9,14 @@
 #include "common/limits.h"
 #include "common/mem.h"
 #include "worker/text/fields.h"
+#include "worker/text/pattern_dialect.h"
 #include "worker/text/utf8.h"
-
-/* Ranges for the inside of a character class. */
-#define CLASS_SPACE                                                                                \
-    "\\x{9}-\\x{D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}"             \
-    "\\x{202F}\\x{205F}\\x{3000}"
-#define CLASS_NOT_SPACE "\\S\\x{180E}"
-#define CLASS_WORD                                                                                 \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"                    \
-    "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
-/* Outside of classes Oniguruma asks another table for Latin-1, in which these are words too. */
-#define BARE_WORD CLASS_WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
-#define CLASS_HEX "0-9A-Fa-f"
 
 /* Work of one match, and its memory in KiB. An ordinary pattern may walk back over a long run of
  * spaces once or twice; a hostile one would walk for ever. */
 #define MATCH_STEPS_MIN      1000000u
 #define MATCH_STEPS_PER_BYTE 16u
 #define MATCH_HEAP_KIB_MAX   16384u
-
-#define GROUP_DEPTH_MAX 64u
 
 struct pattern {
     char *literal; /* NULL for a regular expression */
@@ -44,369 +30,6 @@ struct pattern_search {
     pcre2_match_context *limits;
 };
 
-/* -- rewriting Oniguruma's dialect ------------------------------------------------ */
-
-typedef enum last_item {
-    ITEM_NONE,
-    ITEM_ATOM,
-    ITEM_REPEAT,
-    ITEM_INTERVAL,
-    ITEM_FIXED_INTERVAL
-} last_item;
-
-typedef struct rewriter {
-    const char *at, *end;
-    buffer out;
-    const char *where;
-    error *err;
-    size_t groups[GROUP_DEPTH_MAX]; /* where open groups begin in `out` */
-    size_t group_count;
-    size_t atom; /* where the last quantifiable item begins in `out` */
-    last_item last;
-} rewriter;
-
-static void put(rewriter *r, const char *text)
-{
-    buffer_append(&r->out, text, strlen(text));
-}
-
-static void put_bytes(rewriter *r, const char *bytes, size_t size)
-{
-    buffer_append(&r->out, bytes, size);
-}
-
-static status refuse(rewriter *r, const char *what)
-{
-    return error_set(r->err, ST_UNIMPLEMENTED, "%s: %s in a regular expression is not supported",
-                     r->where, what);
-}
-
-static status broken(rewriter *r, const char *what)
-{
-    return error_set(r->err, ST_INVALID_ARGUMENT, "%s: not a regular expression: %s", r->where,
-                     what);
-}
-
-static void begin_atom(rewriter *r)
-{
-    r->atom = r->out.size;
-    r->last = ITEM_ATOM;
-}
-
-static bool is_script_name(const char *name, size_t size)
-{
-    char probe[64];
-    if (size + sizeof "\\p{sc:}" > sizeof probe) return false;
-    memcpy(probe, "\\p{sc:", 6);
-    memcpy(probe + 6, name, size);
-    memcpy(probe + 6 + size, "}", 2);
-    int code;
-    PCRE2_SIZE offset;
-    pcre2_code *compiled =
-        pcre2_compile((PCRE2_SPTR)probe, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &offset, NULL);
-    pcre2_code_free(compiled);
-    return compiled != NULL;
-}
-
-/* \p{...} and \P{...}; `at` is behind the letter. Two-letter names are general categories and mean
- * the same in both. */
-static status rewrite_property(rewriter *r, char letter)
-{
-    if (r->at == r->end || *r->at != '{') return refuse(r, "\\p without braces");
-    const char *close = memchr(r->at, '}', (size_t)(r->end - r->at));
-    if (close == NULL) return broken(r, "\\p{ is not closed");
-    const char *name = r->at + 1;
-    size_t size = (size_t)(close - name);
-    bool caret = size > 0 && *name == '^';
-    if (caret) {
-        name++;
-        size--;
-    }
-    char escape[3] = {'\\', caret ? (letter == 'p' ? 'P' : 'p') : letter, '\0'};
-    put(r, escape);
-    put(r, size > 2 && is_script_name(name, size) ? "{sc:" : "{");
-    put_bytes(r, name, size);
-    put(r, "}");
-    r->at = close + 1;
-    return ST_OK;
-}
-
-static status rewrite_code_point(rewriter *r)
-{
-    if (r->end - r->at < 4) return broken(r, "\\u needs four hexadecimal digits");
-    for (int i = 0; i < 4; i++)
-        if (!isxdigit((unsigned char)r->at[i]))
-            return broken(r, "\\u needs four hexadecimal digits");
-    put(r, "\\x{");
-    put_bytes(r, r->at, 4);
-    put(r, "}");
-    r->at += 4;
-    return ST_OK;
-}
-
-/* What follows a backslash, inside a class or outside. */
-static status rewrite_escape(rewriter *r, bool in_class)
-{
-    if (r->at == r->end) return broken(r, "it ends with a backslash");
-    char c = *r->at++;
-    const char *open = in_class ? "" : "[";
-    const char *close = in_class ? "" : "]";
-    const char *class_body = NULL;
-    switch (c) {
-    case 's':
-        class_body = CLASS_SPACE;
-        break;
-    case 'w':
-        class_body = in_class ? CLASS_WORD : BARE_WORD;
-        break;
-    case 'h':
-        class_body = CLASS_HEX;
-        break;
-    case 'S':
-        class_body = CLASS_NOT_SPACE;
-        break;
-    case 'W':
-    case 'H':
-        if (in_class) return refuse(r, c == 'W' ? "\\W inside a class" : "\\H inside a class");
-        put(r, c == 'W' ? "[^" BARE_WORD "]" : "[^" CLASS_HEX "]");
-        return ST_OK;
-    case 'b':
-    case 'B':
-        if (in_class) break;
-        put(r, c == 'b' ? "(?:(?<=[" BARE_WORD "])(?![" BARE_WORD "])|(?<![" BARE_WORD
-                          "])(?=[" BARE_WORD "]))"
-                        : "(?:(?<=[" BARE_WORD "])(?=[" BARE_WORD "])|(?<![" BARE_WORD
-                          "])(?![" BARE_WORD "]))");
-        return ST_OK;
-    case 'v':
-        put(r, "\\x{B}");
-        return ST_OK;
-    case 'u':
-        return rewrite_code_point(r);
-    case 'p':
-    case 'P':
-        return rewrite_property(r, c);
-    default:
-        if (isalpha((unsigned char)c) && strchr("dDxntrfaeAzZGRXk", c) == NULL) {
-            char what[3] = {'\\', c, '\0'};
-            return refuse(r, what);
-        }
-        break;
-    }
-    if (class_body != NULL) {
-        put(r, open);
-        put(r, class_body);
-        put(r, close);
-    } else {
-        put(r, "\\");
-        put_bytes(r, &c, 1);
-    }
-    return ST_OK;
-}
-
-/* [:name:] inside a class; `at` is at "[:". */
-static status rewrite_posix(rewriter *r)
-{
-    static const struct {
-        const char *name, *class_body;
-    } classes[] = {
-        {"[:space:]", CLASS_SPACE},       {"[:word:]", CLASS_WORD},
-        {"[:alpha:]", "\\p{Alphabetic}"}, {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
-        {"[:upper:]", "\\p{Uppercase}"},  {"[:lower:]", "\\p{Lowercase}"},
-        {"[:digit:]", "\\p{Nd}"},         {"[:punct:]", "\\p{P}\\p{S}"},
-        {"[:cntrl:]", "\\p{Cc}"},         {"[:xdigit:]", CLASS_HEX},
-    };
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
-        size_t size = strlen(classes[i].name);
-        if ((size_t)(r->end - r->at) < size || memcmp(r->at, classes[i].name, size) != 0) continue;
-        put(r, classes[i].class_body);
-        r->at += size;
-        return ST_OK;
-    }
-    return refuse(r, "this [:class:], or a class inside a class,");
-}
-
-/* A character class; `at` is behind the opening bracket. */
-static status rewrite_class(rewriter *r)
-{
-    status st;
-    begin_atom(r);
-    put(r, "[");
-    if (r->at < r->end && *r->at == '^') {
-        put(r, "^");
-        r->at++;
-    }
-    if (r->at < r->end && *r->at == ']') {
-        put(r, "\\]");
-        r->at++;
-    }
-    while (r->at < r->end) {
-        char c = *r->at++;
-        if (c == ']') {
-            put(r, "]");
-            return ST_OK;
-        }
-        if (c == '\\') {
-            if ((st = rewrite_escape(r, true)) != ST_OK) return st;
-        } else if (c == '[') {
-            r->at--;
-            if ((st = rewrite_posix(r)) != ST_OK) return st;
-        } else if (c == '&' && r->at < r->end && *r->at == '&') {
-            return refuse(r, "class intersection (&&)");
-        } else {
-            put_bytes(r, &c, 1);
-        }
-    }
-    return broken(r, "a class is not closed");
-}
-
-/* What follows "(?" up to the group's body. *closed: it was "(?i)", which has none. */
-static status rewrite_group_head(rewriter *r, bool *closed)
-{
-    put(r, "?");
-    if (r->at == r->end) return broken(r, "a group is not closed");
-    char c = *r->at;
-    if (c == '<' && r->end - r->at >= 2 && (r->at[1] == '=' || r->at[1] == '!')) {
-        put_bytes(r, r->at, 2);
-        r->at += 2;
-        return ST_OK;
-    }
-    if (c == '<') {
-        const char *close = memchr(r->at, '>', (size_t)(r->end - r->at));
-        if (close == NULL) return broken(r, "a group's name is not closed");
-        put_bytes(r, r->at, (size_t)(close + 1 - r->at));
-        r->at = close + 1;
-        return ST_OK;
-    }
-    if (c != '\0' && strchr(":=!>", c) != NULL) {
-        put_bytes(r, r->at++, 1);
-        return ST_OK;
-    }
-    for (; r->at < r->end; r->at++) {
-        c = *r->at;
-        if (c == ':' || c == ')') {
-            put_bytes(r, r->at++, 1);
-            *closed = c == ')';
-            return ST_OK;
-        }
-        if (c == 'm')
-            put(r, "s");
-        else if (c == 'i' || c == '-')
-            put_bytes(r, &c, 1);
-        else
-            break;
-    }
-    return refuse(r, "this kind of group or option");
-}
-
-static status rewrite_group(rewriter *r)
-{
-    if (r->group_count == GROUP_DEPTH_MAX) return refuse(r, "nesting deeper than 64 groups");
-    if (r->at < r->end && *r->at == '*') return refuse(r, "(*");
-    size_t start = r->out.size;
-    put(r, "(");
-    r->last = ITEM_NONE;
-    if (r->at < r->end && *r->at == '?') {
-        r->at++;
-        bool closed = false;
-        status st = rewrite_group_head(r, &closed);
-        if (st != ST_OK || closed) return st;
-    }
-    r->groups[r->group_count++] = start;
-    return ST_OK;
-}
-
-static void wrap_last_atom(rewriter *r)
-{
-    static const char open[] = "(?:";
-    size_t size = sizeof open - 1;
-    buffer_reserve(&r->out, size);
-    memmove(r->out.data + r->atom + size, r->out.data + r->atom, r->out.size - r->atom);
-    memcpy(r->out.data + r->atom, open, size);
-    r->out.size += size;
-    put(r, ")");
-}
-
-/* {n} {n,} {n,m} {,m}; anything else is a brace like any other character. */
-static void rewrite_brace(rewriter *r)
-{
-    const char *p = r->at;
-    while (p < r->end && isdigit((unsigned char)*p))
-        p++;
-    size_t low = (size_t)(p - r->at);
-    bool comma = p < r->end && *p == ',';
-    const char *high_at = comma ? ++p : p;
-    while (comma && p < r->end && isdigit((unsigned char)*p))
-        p++;
-    size_t high = (size_t)(p - high_at);
-    if (p == r->end || *p != '}' || (low == 0 && high == 0) || r->last == ITEM_NONE) {
-        begin_atom(r);
-        put(r, "\\{");
-        return;
-    }
-    if (r->last == ITEM_INTERVAL || r->last == ITEM_FIXED_INTERVAL || r->last == ITEM_REPEAT)
-        wrap_last_atom(r);
-    put(r, low == 0 ? "{0" : "{");
-    put_bytes(r, r->at, (size_t)(p + 1 - r->at));
-    r->last = comma ? ITEM_INTERVAL : ITEM_FIXED_INTERVAL;
-    r->at = p + 1;
-}
-
-static void rewrite_repeat(rewriter *r, char c)
-{
-    bool repeats_interval =
-        (c == '+' && r->last == ITEM_INTERVAL) || (c != '*' && r->last == ITEM_FIXED_INTERVAL);
-    if (repeats_interval) wrap_last_atom(r);
-    put_bytes(r, &c, 1);
-    r->last = ITEM_REPEAT;
-}
-
-static status rewrite(rewriter *r)
-{
-    status st = ST_OK;
-    while (st == ST_OK && r->at < r->end) {
-        char c = *r->at++;
-        switch (c) {
-        case '\\':
-            begin_atom(r);
-            st = rewrite_escape(r, false);
-            break;
-        case '[':
-            st = rewrite_class(r);
-            break;
-        case '(':
-            st = rewrite_group(r);
-            break;
-        case ')':
-            if (r->group_count == 0) return broken(r, "a closing bracket too many");
-            put(r, ")");
-            r->atom = r->groups[--r->group_count];
-            r->last = ITEM_ATOM;
-            break;
-        case '{':
-            rewrite_brace(r);
-            break;
-        case '*':
-        case '+':
-        case '?':
-            rewrite_repeat(r, c);
-            break;
-        case '|':
-            put(r, "|");
-            r->last = ITEM_NONE;
-            break;
-        default:
-            begin_atom(r);
-            put_bytes(r, &c, 1);
-            /* One character may be several bytes; they are one atom. */
-            while (r->at < r->end && ((unsigned char)*r->at & 0xC0) == 0x80)
-                put_bytes(r, r->at++, 1);
-            break;
-        }
-    }
-    return st;
-}
-
 /* -- compiling ---------------------------------------------------------------------- */
 
 status pattern_compile(pattern **out, const char *source, size_t size, const char *where,
@@ -416,22 +39,19 @@ status pattern_compile(pattern **out, const char *source, size_t size, const cha
         return error_set(err, ST_INVALID_ARGUMENT,
                          "%s: a regular expression of %zu bytes; the limit is %u", where, size,
                          LIMIT_PATTERN_BYTES);
-    rewriter r = {.at = source, .end = source + size, .where = where, .err = err};
-    status st = rewrite(&r);
-    if (st != ST_OK) {
-        buffer_free(&r.out);
-        return st;
-    }
+    buffer rewritten = {0};
+    status st = pattern_rewrite(&rewritten, source, size, where, err);
+    if (st != ST_OK) return st;
     int code;
     PCRE2_SIZE offset;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     CHECK(context != NULL);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_code *compiled = pcre2_compile(
-        r.out.size > 0 ? r.out.data : (PCRE2_SPTR) "", r.out.size,
+        rewritten.size > 0 ? rewritten.data : (PCRE2_SPTR) "", rewritten.size,
         PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &offset, context);
     pcre2_compile_context_free(context);
-    buffer_free(&r.out);
+    buffer_free(&rewritten);
     if (compiled == NULL) {
         PCRE2_UCHAR why[160];
         pcre2_get_error_message(code, why, sizeof why);

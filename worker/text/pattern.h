@@ -1,18 +1,7 @@
 /* pattern: a literal or a regular expression that finds places in UTF-8 text.
  *
- * tokenizer.json holds regular expressions in Oniguruma's dialect. They run here on PCRE2, whose
- * dialect differs in places that matter for tokenizers, so the source is rewritten first:
- *
- *   \s \S        White_Space exactly (PCRE2 counts U+180E in)
- *   \w \W        letters, marks, Nd, Nl, Pc and the circled letters (PCRE2: letters, numbers, _)
- *   \h \v \uHHHH a hexadecimal digit, a vertical tab, a code point
- *   \p{Han}      the script itself, not its extensions
- *   {n,m}+ {n}?  a repeated group, not possessive or lazy
- *   {,n}         {0,n}
- *   (?m:...)     dot matches newline; ^ and $ always match at lines
- *
- * What has no equal (class intersection, nested classes, absence operator, verbs, ...) is refused
- * by name.
+ * tokenizer.json holds regular expressions in Oniguruma's dialect; they run here on PCRE2, whose
+ * dialect differs (pattern_dialect.h).
  *
  * Immutable after compilation: any thread may search, each with its own pattern_search. */
 #ifndef GAGGLE_WORKER_TEXT_PATTERN_H

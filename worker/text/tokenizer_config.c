@@ -75,7 +75,7 @@ status tokenizer_apply_config(tokenizer *t, const char *dir, error *err)
         return error_set(err, ST_INVALID_ARGUMENT, "path too long: %.200s", dir);
     char *text;
     size_t size;
-    status st = file_read(&text, &size, path, LIMIT_CONFIG_FILE_BYTES, err);
+    status st = file_read(&text, &size, path, LIMIT_TOKENIZER_FILE_BYTES, err);
     if (st == ST_NOT_FOUND) return ST_OK;
     if (st != ST_OK) return st;
     json_t *config = NULL;

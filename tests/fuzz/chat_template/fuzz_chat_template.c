@@ -38,7 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     error err;
     if (chat_template_parse(&t, (const char *)data, source_size, &err) != ST_OK) return 0;
     const char *content = end != NULL ? (const char *)end + sizeof mark - 1 : "";
-    json_t *context = make_context(content, end != NULL ? size - source_size - (sizeof mark - 1) : 0);
+    json_t *context =
+        make_context(content, end != NULL ? size - source_size - (sizeof mark - 1) : 0);
     buffer out = {0};
     status st = chat_template_render(t, context, 1721997296, &out, &err);
     if (st != ST_OK && out.size > 0) __builtin_trap();

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <nng/nng.h>
 
 #include "common/clock.h"
 #include "session_support.h"
@@ -211,6 +212,7 @@ static void test_idle_sessions_stay_up(void **state)
         assert_int_equal(t[s].envelopes, 0); /* Pings are nobody's business */
         session_close(t[s].s, "done");
         assert_true(run_until_at_least(&loop, &h[s].downs, 1));
+        assert_true(run_until_at_least(&loop, &t[s].closeds, 1));
         session_listener_close(h[s].listener);
         house_free(&h[s]);
     }
@@ -265,6 +267,8 @@ static void test_a_loop_that_stood_still_kills_nobody(void **state)
         session_close(t[s].s, "done");
         link_close(p[s].end.link, 0);
         assert_true(run_until_at_least(&loop, &h[s].downs, 2));
+        assert_true(run_until_at_least(&loop, &t[s].closeds, 1));
+        assert_true(run_until_at_least(&loop, &p[s].end.downs, 1));
         session_listener_close(h[s].listener);
         script_free(&p[s]);
         house_free(&h[s]);
@@ -365,5 +369,7 @@ int main(int argc, char **argv)
         TEST(test_who_does_not_say_hello_in_time_is_told_and_closed),
         TEST(test_a_client_that_asks_and_never_reads_is_closed_before_it_fills_memory),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    nng_fini(); /* so that a leak checker sees what it had left to free */
+    return failed;
 }

@@ -13,8 +13,12 @@ uint64_t VARIANT(burn)(uint64_t rounds, float *sink)
 {
     lanes sum[CHAINS];
     lanes factor = lanes_set(*sink);
+    /* All different: of two equal registers the compiler would compute one. */
+    float start[CHAINS * LANES];
+    for (unsigned i = 0; i < CHAINS * LANES; i++)
+        start[i] = *sink + (float)i;
     foreach (i, CHAINS)
-        sum[i] = lanes_set(*sink + (float)i);
+        sum[i] = lanes_load_f32(start + i * LANES);
     for (uint64_t round = 0; round < rounds; round++) {
         foreach (i, CHAINS)
             sum[i] = lanes_fma(sum[i], factor, factor);

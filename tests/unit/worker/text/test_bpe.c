@@ -188,12 +188,29 @@ static void test_cuts_keep_unknown_characters_together(void **state)
     tokenizer_destroy(t);
 }
 
+static void test_cuts_let_neighbours_of_vanished_characters_join(void **state)
+{
+    (void)state;
+    /* Unknown characters leave no trace; "a" and "b" meet over each of them. */
+    static const char text[] = "axbaxbaxbaxbaxbaxbaxbaxbaxbaxbaxbaxbaxbaxbaxbaxb";
+    tokenizer *t = small_tokenizer("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,"
+                                   "\"ab\":2},\"merges\":[\"a b\"]}}");
+    token_list ids = {0};
+    tokenizer_encode(t, text, sizeof text - 1, 0, &ids);
+    assert_int_equal(ids.count, (sizeof text - 1) / 3);
+    for (size_t i = 0; i < ids.count; i++)
+        assert_int_equal(ids.ids[i], 2);
+    token_list_free(&ids);
+    tokenizer_destroy(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_way_of_encoding_follows_the_rules),
         cmocka_unit_test(test_a_megabyte_of_one_letter_is_not_quadratic),
         cmocka_unit_test(test_cuts_keep_unknown_characters_together),
+        cmocka_unit_test(test_cuts_let_neighbours_of_vanished_characters_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
