@@ -1,5 +1,6 @@
 #include "common/json.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -35,6 +36,39 @@ static bool depth_within(const char *bytes, size_t size, uint32_t depth_max)
     return true;
 }
 
+/* jansson refuses integers beyond 64 bits, and real tokenizer_config.json files hold 10^30. A copy
+ * of the text in which such integers are written as reals ("10...0" as "10...0.0") reads them as
+ * Python and JavaScript would use them. Called for a text jansson found a number too big in. */
+static void widen_integers(const char *bytes, size_t size, buffer *out)
+{
+    enum { DIGITS_SAFE = 18 };
+    bool in_string = false;
+    size_t done = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (in_string) {
+            if (bytes[i] == '\\')
+                i++;
+            else if (bytes[i] == '"')
+                in_string = false;
+            continue;
+        }
+        if (bytes[i] == '"') in_string = true;
+        if (!isdigit((unsigned char)bytes[i])) continue;
+        size_t end = i;
+        bool whole = true;
+        for (; end < size && (isalnum((unsigned char)bytes[end]) || strchr(".+-", bytes[end]));
+             end++)
+            whole = whole && strchr(".eE", bytes[end]) == NULL;
+        if (whole && end - i > DIGITS_SAFE) {
+            buffer_append(out, bytes + done, end - done);
+            buffer_append(out, ".0", 2);
+            done = end;
+        }
+        i = end - 1;
+    }
+    buffer_append(out, bytes + done, size - done);
+}
+
 status json_parse(json_t **out, const char *bytes, size_t size, const char *what, error *err)
 {
     /* jansson overlooks a NUL behind a number or a word. */
@@ -45,9 +79,15 @@ status json_parse(json_t **out, const char *bytes, size_t size, const char *what
     if (!depth_within(bytes, size, LIMIT_JSON_DEPTH))
         return error_set(err, ST_INVALID_ARGUMENT, "%s: nested deeper than %u levels", what,
                          LIMIT_JSON_DEPTH);
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
     json_error_t why;
-    json_t *root =
-        json_loadb(bytes, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &why);
+    json_t *root = json_loadb(bytes, size, flags, &why);
+    if (root == NULL && json_error_code(&why) == json_error_numeric_overflow) {
+        buffer widened = {0};
+        widen_integers(bytes, size, &widened);
+        root = json_loadb((const char *)widened.data, widened.size, flags, &why);
+        buffer_free(&widened);
+    }
     if (root == NULL)
         return error_set(err, ST_INVALID_ARGUMENT, "%s: not valid JSON at line %d column %d: %s",
                          what, why.line, why.column, why.text);

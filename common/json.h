@@ -9,7 +9,8 @@
 
 /* Parse one JSON text. `what` names it in errors ("config.json"). Duplicate keys, depth over
  * LIMIT_JSON_DEPTH, invalid UTF-8, NUL and trailing bytes are refused: ST_INVALID_ARGUMENT, mostly
- * with line and column. The caller json_decref()s the result. */
+ * with line and column. The caller json_decref()s the result. An integer beyond
+ * 64 bits is read as a real. */
 MUST_USE status json_parse(json_t **out, const char *bytes, size_t size, const char *what,
                            error *err);
 

@@ -34,7 +34,7 @@
 enum {
     TICK_MS = 125, /* how finely link deadlines are kept */
     PROBE_MS = 250,
-    PROBE_SLEEP_MS = 10,
+    PROBE_SLEEP_MS = 0,
     /* A silent peer may not hold a handshake slot for longer: slots bound the CPU that handshakes
      * take (about 11 ms each), and one that waits for its peer takes none. */
     TLS_SLOT_MS = 250,

@@ -502,7 +502,8 @@ static void churn(scheme s, unsigned rounds)
                              ST_OK);
         assert_true(run_until_at_least(&loop, &srv.ups, ups + N));
         for (int i = 0; i < N; i++)
-            assert_true(run_until_at_least(&loop, &e[i].ups, 1));
+            if (!run_until_at_least(&loop, &e[i].ups, 1))
+                fail_msg("%s, round %u: %s", scheme_names[s], round, e[i].text);
         for (int i = 0; i < N; i++)
             link_send(e[i].link, batch, BATCH);
         uv_run(&loop, UV_RUN_ONCE);
