@@ -61,23 +61,25 @@ static status fail_nng(error *err, int rv, const char *doing, const char *url)
 
 /* -- URLs ------------------------------------------------------------------------------ */
 
-static status find_scheme(const char *url, const link_scheme **scheme, error *err)
+/* NULL with `err` filled when the URL has none that we speak. */
+static const link_scheme *find_scheme(const char *url, error *err)
 {
     const char *colon = strstr(url, "://");
-    if (colon == NULL)
-        return error_set(err, ST_INVALID_ARGUMENT,
-                         "\"%s\" is no URL: tcp://host:port, tls+tcp://, ws://, wss:// or "
-                         "ipc:///path is expected",
-                         url);
+    if (colon == NULL) {
+        error_set(err, ST_INVALID_ARGUMENT,
+                  "\"%s\" is no URL: tcp://host:port, tls+tcp://, ws://, wss:// or ipc:///path is "
+                  "expected",
+                  url);
+        return NULL;
+    }
     size_t size = (size_t)(colon - url);
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
-        if (strlen(schemes[i].name) == size && memcmp(schemes[i].name, url, size) == 0) {
-            *scheme = &schemes[i];
-            return ST_OK;
-        }
-    return error_set(err, ST_INVALID_ARGUMENT,
-                     "\"%s\": the scheme must be tcp, tls+tcp, ws, wss or ipc, not %.*s", url,
-                     (int)size, url);
+        if (strlen(schemes[i].name) == size && memcmp(schemes[i].name, url, size) == 0)
+            return &schemes[i];
+    error_set(err, ST_INVALID_ARGUMENT,
+              "\"%s\": the scheme must be tcp, tls+tcp, ws, wss or ipc, not %.*s", url, (int)size,
+              url);
+    return NULL;
 }
 
 /* What nng would not say clearly itself. For a listener also: nng replaces a socket file that
@@ -99,8 +101,8 @@ static status check_ipc_path(const char *url, bool listening, error *err)
 
 static status check_url(const char *url, bool listening, const link_scheme **scheme, error *err)
 {
-    status st = find_scheme(url, scheme, err);
-    if (st != ST_OK) return st;
+    *scheme = find_scheme(url, err);
+    if (*scheme == NULL) return ST_INVALID_ARGUMENT;
     if ((*scheme)->framing == LINK_FRAMING_IPC) return check_ipc_path(url, listening, err);
     return ST_OK;
 }

@@ -135,7 +135,7 @@ static void test_one_who_connects_and_says_nothing_is_closed_in_time(void **stat
         silence q = {.fd = raw_connect(kinds[i], "mute", link_listener_port(srv.listener))};
         uint64_t start = uv_now(&loop);
         assert_true(run_until(&loop, is_closed, &q, BUDGET_MS));
-        assert_in_range(uv_now(&loop) - start, 200, 1500);
+        assert_in_range(uv_now(&loop) - start, 200, 8000); /* not the default of 10 s */
         assert_int_equal(srv.ups, 0);
         close(q.fd);
         link_listener_close(srv.listener);
