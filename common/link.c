@@ -34,7 +34,6 @@
 enum {
     TICK_MS = 125, /* how finely link deadlines are kept */
     PROBE_MS = 250,
-    PROBE_SLEEP_MS = 0,
     /* A silent peer may not hold a handshake slot for longer: slots bound the CPU that handshakes
      * take (about 11 ms each), and one that waits for its peer takes none. */
     TLS_SLOT_MS = 250,
@@ -215,8 +214,6 @@ void link_hub_release_tls(link_hub *hub, link_peer *l)
 static uint32_t lag_of(uint64_t start_ns, uint64_t end_ns)
 {
     uint64_t ms = (end_ns - start_ns) / 1000000;
-    if (ms <= PROBE_SLEEP_MS) return 0;
-    ms -= PROBE_SLEEP_MS;
     return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
 
@@ -263,7 +260,7 @@ static void on_tick(uv_timer_t *tick)
         hub->probe_next_ms = now + PROBE_MS;
         hub->probe.in_flight = true;
         hub->probe_start_ns = clock_now_ns();
-        nng_sleep_aio(PROBE_SLEEP_MS, hub->probe.aio);
+        nng_sleep_aio(0, hub->probe.aio); /* longer, and nng's timer thread spins at its end */
     }
 }
 
