@@ -20,15 +20,16 @@
 #define LIMIT_LINK_READ_BYTES        (64u * LIMIT_KIB)
 #define LIMIT_UNAUTHENTICATED_LINKS  256u
 #define LIMIT_ACCEPTS_POSTED         64u
-#define LIMIT_CLIENT_BACKLOG_BYTES   (4u * LIMIT_MESSAGE_BYTES) /* for a client that does not read */
-#define LIMIT_NAME_BYTES             256u  /* names, ids and labels that people choose */
-#define LIMIT_TOKEN_BYTES            4096u /* a bearer token */
-#define LIMIT_ID_BYTES               16u   /* request, instance and session ids */
+#define LIMIT_CLIENT_BACKLOG_BYTES   (4u * LIMIT_MESSAGE_BYTES) /* for a client that does not read \
+                                                                 */
+#define LIMIT_NAME_BYTES  256u  /* names, ids and labels that people choose */
+#define LIMIT_TOKEN_BYTES 4096u /* a bearer token */
+#define LIMIT_ID_BYTES    16u   /* request, instance and session ids */
 
 /* -- time ---------------------------------------------------------------------- */
 
-#define LIMIT_PING_MS_DEFAULT         250u
-#define LIMIT_DEAD_MS_DEFAULT         1000u
+#define LIMIT_PING_MS_DEFAULT 250u
+#define LIMIT_DEAD_MS_DEFAULT 1000u
 /* On ws nothing of a message shows before all of it is there: the largest at 13 Mbit/s. */
 #define LIMIT_DEAD_MS_WS_DEFAULT      5000u
 #define LIMIT_PING_MS_MIN             50u
@@ -90,8 +91,8 @@
 
 #define LIMIT_CONFIG_FILE_BYTES        (1u * LIMIT_MIB)
 #define LIMIT_TOKENIZER_FILE_BYTES     (64u * LIMIT_MIB)
-#define LIMIT_PATTERN_BYTES             (16u * LIMIT_KIB) /* one regular expression of a tokenizer */
-#define LIMIT_TOKENIZER_STEPS           32u /* components of one kind in a tokenizer */
+#define LIMIT_PATTERN_BYTES            (16u * LIMIT_KIB) /* one regular expression of a tokenizer */
+#define LIMIT_TOKENIZER_STEPS          32u               /* components of one kind in a tokenizer */
 #define LIMIT_SAFETENSORS_HEADER_BYTES (100u * 1000u * 1000u) /* the format's own limit */
 #define LIMIT_SAFETENSORS_TENSORS      100000u
 #define LIMIT_SAFETENSORS_SHARDS       1024u
@@ -103,8 +104,8 @@
 /* -- chat template --------------------------------------------------------------- */
 
 #define LIMIT_CHAT_TEMPLATE_STEPS        20000000u /* evaluations of one render */
-#define LIMIT_CHAT_TEMPLATE_DEPTH        1000u     /* nested evaluations; below 512 KiB of C stack */
-#define LIMIT_CHAT_TEMPLATE_HEIGHT       200u      /* nested tags and expressions of the source */
+#define LIMIT_CHAT_TEMPLATE_DEPTH        1000u /* nested evaluations; below 512 KiB of C stack */
+#define LIMIT_CHAT_TEMPLATE_HEIGHT       200u  /* nested tags and expressions of the source */
 #define LIMIT_CHAT_TEMPLATE_MEMORY_BYTES (256u * LIMIT_MIB) /* of one parse or one render */
 #define LIMIT_CHAT_TEMPLATE_OUTPUT_BYTES (32u * LIMIT_MIB)
 #define LIMIT_CHAT_TEMPLATE_RANGE        100000u /* items of one range(), as the sandbox has it */
