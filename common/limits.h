@@ -20,11 +20,10 @@
 #define LIMIT_LINK_READ_BYTES        (64u * LIMIT_KIB)
 #define LIMIT_UNAUTHENTICATED_LINKS  256u
 #define LIMIT_ACCEPTS_POSTED         64u
-#define LIMIT_CLIENT_BACKLOG_BYTES   (4u * LIMIT_MESSAGE_BYTES) /* for a client that does not read \
-                                                                 */
-#define LIMIT_NAME_BYTES  256u  /* names, ids and labels that people choose */
-#define LIMIT_TOKEN_BYTES 4096u /* a bearer token */
-#define LIMIT_ID_BYTES    16u   /* request, instance and session ids */
+#define LIMIT_CLIENT_BACKLOG_BYTES   (4u * LIMIT_MESSAGE_BYTES) /* a client that reads nothing */
+#define LIMIT_NAME_BYTES             256u  /* names, ids and labels that people choose */
+#define LIMIT_TOKEN_BYTES            4096u /* a bearer token */
+#define LIMIT_ID_BYTES               16u   /* request, instance and session ids */
 
 /* -- time ---------------------------------------------------------------------- */
 
