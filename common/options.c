@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -199,7 +200,7 @@ static status unknown_option(const option_table *table, const char *typed, error
                      nearest);
 }
 
-void options_help(const option_table *table, FILE *out)
+static void print_help(const option_table *table, FILE *out)
 {
     fprintf(out, "usage: %s\n%s\n\n", table->usage, table->about);
     for (size_t i = 0; i < table->row_count; i++) {
@@ -298,7 +299,7 @@ status options_parse(const option_table *table, int argc, char **argv, int *rest
             continue;
         }
         if (strcmp(arg, "--help") == 0 || (strcmp(arg, "-h") == 0 && !find_letter(table, 'h'))) {
-            options_help(table, stdout);
+            print_help(table, stdout);
             exit(0);
         }
         if (strcmp(arg, "--version") == 0) {

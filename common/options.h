@@ -1,13 +1,12 @@
 /* options: one table of settings a program; flags and --help come from the same rows.
  *
  *   static const option_row rows[] = {
- *       {"model", 'm', OPTION_TEXT, &opt.model, "DIR", "model folder"},
- *       {"max-num-seqs", 0, OPTION_U32, &opt.seqs, "N", "sequences at once", .min = 1, .max =
- * 1024},
- *       {"verbose", 'v', OPTION_FLAG, &opt.verbose, NULL, "say more"},
+ *       {"model", 'm', OPTION_TEXT, &opt.model, "DIR", .help = "model folder"},
+ *       {"slots", 0, OPTION_U32, &opt.slots, "N", .help = "at once", .min = 1, .max = 64},
+ *       {"verbose", 'v', OPTION_FLAG, &opt.verbose, NULL, .help = "say more"},
  *   };
  *
- * Each row is also read from the environment as GAGGLE_MAX_NUM_SEQS; a flag wins. A misspelt flag
+ * Each row is also read from the environment as GAGGLE_SLOTS; a flag wins. A misspelt flag
  * is refused with the nearest name; a number with its range. Before other threads start. */
 #ifndef GAGGLE_COMMON_OPTIONS_H
 #define GAGGLE_COMMON_OPTIONS_H
@@ -15,7 +14,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "common/status.h"
 
@@ -58,8 +56,6 @@ typedef struct option_table {
  * --version likewise. ST_INVALID_ARGUMENT: `err` is the sentence for the user. */
 MUST_USE status options_parse(const option_table *table, int argc, char **argv, int *rest_count,
                               error *err);
-
-void options_help(const option_table *table, FILE *out);
 
 /* The name in `names` nearest to `typed` (edit distance), or NULL when none is near. */
 const char *options_nearest(const char *typed, const char *const *names, size_t count);

@@ -33,8 +33,8 @@ typedef struct session_handlers {
      * and message size are already filled with the agreed values; build text must be static).
      * ST_OK: Welcome is sent, on_up follows. Anything else: Error with that code and err's text is
      * sent and the link closed; on_down is not called for it. After ST_OK on_down comes in any
-     * case, on_up only if the callback did not close the session. `*session_ctx` is the context for
-     * this session's later callbacks (NULL at the call). */
+     * case, on_up only if the callback did not close the session. `*session_ctx` is what
+     * later callbacks for `s` get (NULL at the call). */
     status (*on_hello)(void *ctx, session *s, const msg_hello *hello, msg_welcome *welcome,
                        void **session_ctx, error *err);
     /* Envelopes may be sent from here on. `welcome` is NULL on the accepting side. */
