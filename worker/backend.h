@@ -4,7 +4,8 @@
  * knows nothing of requests, text or scheduling; the engine knows nothing of devices. Backends:
  * cpu/ (plain C; the reference) and cuda/.
  *
- * Engine thread only, one step at a time.
+ * Engine thread only. Steps run in the order in which they were submitted, each as if the ones
+ * before it were over: a block that one step reads may be given to the next.
  *
  * Determinism: a CPU step gives each output row as a fixed-order function of that row's own
  * inputs, so a sequence's logits are bit-identical in any batch, chunked or whole, cached or not.
@@ -25,13 +26,22 @@ typedef struct step_sequence {
     const uint32_t *blocks; /* [block_count] KV block ids in order of position */
     uint32_t block_count;
     bool wants_sample; /* sample after its last token; false inside a chunked prefill */
-    const sampling_params *sampling; /* with wants_sample; engine's, valid during the step */
-    sampling_context context;        /* with wants_sample */
-    float *logits_out;               /* [vocab] or NULL: raw logits after its last token */
+    uint64_t key;      /* names the sequence; never used for another one */
+    uint32_t slot;     /* below backend_slots(); no other sequence has it until this one's last
+                          step is collected */
+    const sampling_params *sampling; /* with wants_sample; engine's, until the step is submitted */
+    sampling_context context;        /* the same */
+    float *logits_out; /* [vocab] or NULL: raw logits after its last token; written by collect() */
 } step_sequence;
 
+/* In place of an input id: the one that the step before sampled for this sequence, which nobody has
+ * collected yet. Only a sequence's last id, and only where capacity.steps_ahead > 0. */
+#define STEP_TOKEN_PENDING UINT32_MAX
+
 typedef struct step_plan {
-    const uint32_t *tokens; /* [token_count] input ids, sequences behind each other */
+    const uint32_t *tokens; /* [token_count] input ids, sequences behind each other; the plan and
+                               all it points to but logits_out is the caller's again once
+                               submitted */
     uint32_t token_count;   /* 1..capacity.step_tokens */
     const step_sequence *sequences;
     uint32_t sequence_count; /* 1..capacity.step_sequences */
@@ -42,14 +52,19 @@ typedef struct backend_capacity {
     uint64_t kv_block_bytes; /* all layers, K and V */
     uint32_t step_tokens;
     uint32_t step_sequences;
+    uint32_t steps_ahead; /* steps that may be submitted before an earlier one is collected; 0 or 1 */
 } backend_capacity;
 
 typedef struct backend backend;
 
 typedef struct backend_class {
-    /* One token for each sequence with wants_sample, in plan order, into `sampled`.
-     * ST_INTERNAL: the device or the model's numbers are broken; the worker must not go on. */
-    status (*step)(backend *b, const step_plan *plan, sampled_token *sampled, error *err);
+    /* Start a step; at most steps_ahead others are uncollected. */
+    status (*submit)(backend *b, const step_plan *plan, error *err);
+    /* Wait for the oldest step that is not collected: one token for each sequence with
+     * wants_sample, in plan order, into `sampled`.
+     * ST_INTERNAL from either: the device or the model's numbers are broken; the worker must not go
+     * on. */
+    status (*collect)(backend *b, sampled_token *sampled, error *err);
     void (*destroy)(backend *b);
 } backend_class;
 
@@ -72,10 +87,29 @@ typedef struct backend_options {
 MUST_USE status cpu_backend_create(backend **out, const model *m, const backend_options *options,
                                    error *err);
 
+static inline status backend_submit(backend *b, const step_plan *plan, error *err)
+{
+    return b->class->submit(b, plan, err);
+}
+
+static inline status backend_collect(backend *b, sampled_token *sampled, error *err)
+{
+    return b->class->collect(b, sampled, err);
+}
+
+/* A step from beginning to end, when no other is under way. */
 static inline status backend_step(backend *b, const step_plan *plan, sampled_token *sampled,
                                   error *err)
 {
-    return b->class->step(b, plan, sampled, err);
+    status st = backend_submit(b, plan, err);
+    return st == ST_OK ? backend_collect(b, sampled, err) : st;
+}
+
+/* Sequences that can be known at once: all of the engine's, and those that ended while a step with
+ * them was under way. */
+static inline uint32_t backend_slots(const backend_capacity *capacity)
+{
+    return LIMIT_STREAMS_PER_LINK + (capacity->steps_ahead + 1) * capacity->step_sequences;
 }
 
 static inline void backend_destroy(backend *b)

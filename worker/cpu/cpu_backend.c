@@ -65,7 +65,7 @@ static bool create_vectors(cpu_backend *b)
         };
     }
     b->rope_frequencies = mem_calloc(m->config.head_dim / 2, sizeof(float));
-    model_config_rope_frequencies(&m->config, b->rope_frequencies);
+    model_config_rope_frequencies(&m->config, 0, b->rope_frequencies);
     return true;
 }
 
@@ -198,6 +198,7 @@ static bool create_scratch(cpu_backend *b)
     b->tiles = mem_calloc(tokens, sizeof *b->tiles);
     b->wanted = mem_calloc(b->base.capacity.step_sequences, sizeof *b->wanted);
     b->row_status = mem_calloc(b->logits_rows, sizeof *b->row_status);
+    b->sampled = mem_alloc(b->base.capacity.step_sequences * sizeof *b->sampled);
     b->sampler_count =
         clamp_u32(min_of(threads, SAMPLERS_BYTES / SAMPLER_TOKEN_BYTES / config->vocab_size), 1,
                   SAMPLERS_MAX);
@@ -238,9 +239,22 @@ static status check_options(const backend_options *options, const model *m, erro
     return ST_OK;
 }
 
-static status step(backend *base, const step_plan *plan, sampled_token *sampled, error *err)
+/* The step runs here and now; collect() only hands over what it sampled. */
+static status submit(backend *base, const step_plan *plan, error *err)
 {
-    return cpu_forward((cpu_backend *)base, plan, sampled, err);
+    cpu_backend *b = (cpu_backend *)base;
+    b->sampled_count = 0;
+    for (uint32_t i = 0; i < plan->sequence_count; i++)
+        b->sampled_count += plan->sequences[i].wants_sample;
+    return cpu_forward(b, plan, b->sampled, err);
+}
+
+static status collect(backend *base, sampled_token *sampled, error *err)
+{
+    (void)err;
+    const cpu_backend *b = (const cpu_backend *)base;
+    if (b->sampled_count > 0) memcpy(sampled, b->sampled, b->sampled_count * sizeof *sampled);
+    return ST_OK;
 }
 
 static void destroy(backend *base)
@@ -249,6 +263,7 @@ static void destroy(backend *base)
     for (uint32_t i = 0; i < b->sampler_count; i++)
         sampler_destroy(b->samplers[i]);
     mem_free(b->row_status);
+    mem_free(b->sampled);
     mem_free(b->wanted);
     mem_free(b->tiles);
     mem_free(b->kv_blocks);
@@ -269,7 +284,7 @@ static void destroy(backend *base)
     mem_free(b);
 }
 
-static const backend_class cpu_class = {.step = step, .destroy = destroy};
+static const backend_class cpu_class = {.submit = submit, .collect = collect, .destroy = destroy};
 
 status cpu_backend_create_with(backend **out, const model *m, const backend_options *options,
                                const cpu_kernels *kernels, error *err)

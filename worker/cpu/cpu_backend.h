@@ -102,6 +102,8 @@ typedef struct cpu_backend {
     uint32_t *kv_blocks; /* [step_tokens], the block each token's KV goes to */
     uint32_t *wanted;    /* [step_sequences], sequences whose logits are wanted */
     status *row_status;  /* [logits_rows] */
+    sampled_token *sampled; /* [step_sequences] of the last step, the first sampled_count */
+    uint32_t sampled_count;
 
     attention_tile *tiles; /* [step_tokens] */
     uint32_t tile_tokens;  /* at most, of a tile */

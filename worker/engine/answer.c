@@ -106,9 +106,9 @@ uint32_t answer_count(const answer *a)
     return a->count;
 }
 
-const uint32_t *answer_masked_ids(const answer *a, uint32_t *count)
+const uint32_t *answer_masked_ids(const answer *a, uint32_t index, uint32_t *count)
 {
-    *count = a->count < a->min_tokens ? a->end_id_count : 0;
+    *count = index < a->min_tokens ? a->end_id_count : 0;
     return a->end_ids;
 }
 

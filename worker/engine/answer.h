@@ -34,8 +34,9 @@ void answer_push(answer *a, uint32_t id, buffer *text);
 
 uint32_t answer_count(const answer *a); /* ids pushed */
 
-/* Ids that must not be drawn next: the end ids while min_tokens is not reached. */
-const uint32_t *answer_masked_ids(const answer *a, uint32_t *count);
+/* Ids that must not be drawn for the answer's token `index`: the end ids while min_tokens is not
+ * reached. */
+const uint32_t *answer_masked_ids(const answer *a, uint32_t index, uint32_t *count);
 
 bool answer_ended(const answer *a);
 

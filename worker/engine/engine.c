@@ -14,16 +14,29 @@
 #include "worker/engine/step_plan.h"
 
 /* One request in the engine. Its sequence is with the scheduler until it is over; from then on the
- * job is in `over`, until the next step gives out its last output. */
+ * job is in `over`, until the next step gives out its last output. Then it is finished: nobody can
+ * name it any more, and it only waits for the steps under way that it is part of. */
 typedef struct job {
     sequence sequence; /* first: the scheduler hands it back, and job_of() finds the job */
+    uint32_t slot;     /* step_sequence's */
+    uint32_t steps_under_way;
     engine_request *request;
     answer *answer;
     float *logits; /* wanted and not given out yet: [vocab], else NULL */
     uint64_t submitted_us, scheduled_us, first_token_us, last_token_us; /* 0 = not yet */
-    bool is_over;
+    bool is_over, is_finished;
     finish_reason reason; /* once over */
 } job;
+
+/* A step that was submitted and is not collected. */
+typedef struct step_under_way {
+    job **jobs;  /* [job_count], in plan order */
+    bool *draws; /* [job_count]: one token of its sample is this job's */
+    uint32_t job_count;
+    uint32_t token_count;
+} step_under_way;
+
+#define STEPS_UNDER_WAY_MAX 2u
 
 struct engine {
     backend *backend;
@@ -45,8 +58,13 @@ struct engine {
     uint32_t over_count;
     uint64_t arrivals;
 
+    uint32_t *free_slots; /* [free_slot_count] */
+    uint32_t free_slot_count;
+
     scheduled *shares; /* [sequences_max] scratch of one step */
     step_plan_builder plan;
+    step_under_way under_way[STEPS_UNDER_WAY_MAX]; /* the oldest first */
+    uint32_t under_way_count;
     sampled_token *sampled; /* [sequences_max] */
     buffer text;
 
@@ -130,6 +148,15 @@ status engine_create(engine **out, backend *b, const model *m, const tokenizer *
         scheduler_create(e->cache, e->step_tokens, e->sequences_max, LIMIT_STREAMS_PER_LINK);
     e->jobs = key_map_create(LIMIT_STREAMS_PER_LINK);
     e->over = mem_calloc(LIMIT_STREAMS_PER_LINK, sizeof(job *));
+    CHECK(capacity->steps_ahead < STEPS_UNDER_WAY_MAX);
+    e->free_slot_count = backend_slots(capacity);
+    e->free_slots = mem_alloc(e->free_slot_count * sizeof *e->free_slots);
+    for (uint32_t i = 0; i < e->free_slot_count; i++)
+        e->free_slots[i] = e->free_slot_count - 1 - i;
+    for (uint32_t i = 0; i < STEPS_UNDER_WAY_MAX; i++) {
+        e->under_way[i].jobs = mem_alloc(e->sequences_max * sizeof(job *));
+        e->under_way[i].draws = mem_alloc(e->sequences_max * sizeof(bool));
+    }
     e->shares = mem_alloc(e->sequences_max * sizeof *e->shares);
     e->sampled = mem_alloc(e->sequences_max * sizeof *e->sampled);
     step_plan_init(&e->plan, e->step_tokens, e->sequences_max);
@@ -141,8 +168,9 @@ fail:
     return st;
 }
 
-static void job_destroy(job *j)
+static void job_destroy(engine *e, job *j)
 {
+    e->free_slots[e->free_slot_count++] = j->slot;
     sequence_fini(&j->sequence);
     engine_request_destroy(j->request);
     answer_destroy(j->answer);
@@ -150,19 +178,48 @@ static void job_destroy(job *j)
     mem_free(j);
 }
 
+/* Nobody can name it any more. */
+static void job_finish(engine *e, job *j)
+{
+    key_map_remove(e->jobs, j->sequence.key);
+    j->is_finished = true;
+    if (j->steps_under_way == 0) job_destroy(e, j);
+}
+
+/* Forget the oldest step; what it sampled has been given out or is not wanted. */
+static void drop_step(engine *e)
+{
+    step_under_way oldest = e->under_way[0];
+    for (uint32_t i = 0; i < oldest.job_count; i++) {
+        job *j = oldest.jobs[i];
+        if (--j->steps_under_way == 0 && j->is_finished) job_destroy(e, j);
+    }
+    e->under_way_count--;
+    for (uint32_t i = 0; i < e->under_way_count; i++)
+        e->under_way[i] = e->under_way[i + 1];
+    e->under_way[e->under_way_count] = oldest;
+}
+
 void engine_destroy(engine *e)
 {
     if (e == NULL) return;
+    while (e->under_way_count > 0)
+        drop_step(e);
     uint32_t cursor = 0;
     for (job *j; e->jobs != NULL && (j = key_map_next(e->jobs, &cursor)) != NULL;) {
         if (!j->is_over) scheduler_remove(e->scheduler, &j->sequence);
-        job_destroy(j);
+        job_destroy(e, j);
     }
     scheduler_destroy(e->scheduler);
     prefix_cache_destroy(e->cache);
     kv_blocks_destroy(e->kv);
     key_map_destroy(e->jobs);
     mem_free(e->over);
+    mem_free(e->free_slots);
+    for (uint32_t i = 0; i < STEPS_UNDER_WAY_MAX; i++) {
+        mem_free(e->under_way[i].jobs);
+        mem_free(e->under_way[i].draws);
+    }
     mem_free(e->shares);
     mem_free(e->sampled);
     step_plan_fini(&e->plan);
@@ -270,11 +327,11 @@ static void end_job(engine *e, job *j, finish_reason reason)
     e->over[e->over_count++] = j;
 }
 
-/* Credit is in indices of the answer; the sequence counts its prompt too. */
+/* Credit is in indices of the answer; the sequence counts its prompt too. No step runs beyond the
+ * answer's greatest length, also while the last tokens are pending. */
 static uint32_t id_limit(const job *j, uint32_t credit_end)
 {
-    uint32_t prompt = j->request->prompt_count;
-    return credit_end > UINT32_MAX - prompt ? UINT32_MAX : prompt + credit_end;
+    return j->request->prompt_count + smaller(credit_end, j->request->max_tokens);
 }
 
 status engine_submit(engine *e, engine_request *request, uint64_t now_us, error *err)
@@ -297,6 +354,7 @@ status engine_submit(engine *e, engine_request *request, uint64_t now_us, error 
     j->request = request;
     j->answer = a;
     j->submitted_us = now_us;
+    j->slot = e->free_slots[--e->free_slot_count];
     sequence_init(&j->sequence, request->key, e->arrivals++, request->priority, request->prompt,
                   request->prompt_count);
     for (uint32_t i = 0; i < request->prior_count; i++)
@@ -358,9 +416,8 @@ static void finish_job(engine *e, job *j, engine_output *output)
     }
     log_debug("request key=%" PRIu64 " finished reason=%s tokens=%u", j->sequence.key,
               finish_reason_name(j->reason), output->total);
-    key_map_remove(e->jobs, output->key);
     e->sink(e->sink_ctx, output);
-    job_destroy(j);
+    job_finish(e, j);
 }
 
 /* Requests that were cancelled, or whose prior tokens were all of the answer. */
@@ -378,7 +435,6 @@ static uint32_t give_out_over(engine *e)
 
 static void give_out_token(engine *e, job *j, const sampled_token *token, uint64_t now_us)
 {
-    CHECK(token->id < e->vocab); /* else backend_options.vocab_used was not set */
     if (j->first_token_us == 0) {
         j->first_token_us = now_us;
         e->stats.cached_tokens += cached_tokens(j);
@@ -420,36 +476,62 @@ static void plan_step(engine *e, uint32_t share_count, uint64_t now_us)
     step_plan_clear(&e->plan);
     for (uint32_t i = 0; i < share_count; i++) {
         job *j = job_of(e->shares[i].sequence);
+        const sequence *q = &j->sequence;
+        uint32_t prompt = j->request->prompt_count;
         if (j->scheduled_us == 0) j->scheduled_us = now_us;
         step_sequence *entry = step_plan_add(&e->plan, &e->shares[i]);
+        entry->key = q->arrival;
+        entry->slot = j->slot;
         if (!entry->wants_sample) continue;
         entry->sampling = &j->request->sampling;
-        entry->logits_out = j->logits;
-        entry->context.ids = j->sequence.ids;
-        entry->context.prompt_count = j->request->prompt_count;
-        entry->context.id_count = j->sequence.id_count;
-        entry->context.masked_ids = answer_masked_ids(j->answer, &entry->context.masked_count);
+        if (q->id_count == prompt + j->request->prior_count) entry->logits_out = j->logits;
+        entry->context.ids = q->ids;
+        entry->context.prompt_count = prompt;
+        entry->context.id_count = q->id_count;
+        entry->context.masked_ids =
+            answer_masked_ids(j->answer, q->id_count - prompt, &entry->context.masked_count);
     }
 }
 
-static void emit_step(engine *e, uint32_t share_count, uint64_t now_us)
+/* The backend has the step: remember whose it is, and go on as if it were over. */
+static void step_submitted(engine *e, uint32_t share_count)
 {
-    const sampled_token *next = e->sampled;
+    step_under_way *step = &e->under_way[e->under_way_count++];
+    step->job_count = share_count;
+    step->token_count = e->plan.token_count;
     for (uint32_t i = 0; i < share_count; i++) {
         const scheduled *share = &e->shares[i];
         job *j = job_of(share->sequence);
+        step->jobs[i] = j;
+        step->draws[i] = e->plan.sequences[i].wants_sample;
+        j->steps_under_way++;
         uint32_t prompt = j->request->prompt_count, begin = j->sequence.computed;
         if (begin < prompt) e->stats.prompt_tokens += smaller(share->token_count, prompt - begin);
-        scheduler_computed(e->scheduler, share->sequence, share->token_count);
-        if (!e->plan.sequences[i].wants_sample) continue;
-        scheduler_append(e->scheduler, share->sequence, next->id);
-        give_out_token(e, j, next++, now_us);
+        scheduler_submitted(e->scheduler, &j->sequence, share->token_count);
+    }
+}
+
+/* Tokens of a job that is over by now, or was when the step was planned ahead, are dropped. */
+static void emit_step(engine *e, uint64_t now_us)
+{
+    const step_under_way *step = &e->under_way[0];
+    const sampled_token *next = e->sampled;
+    for (uint32_t i = 0; i < step->job_count; i++) {
+        job *j = step->jobs[i];
+        if (!step->draws[i]) continue;
+        const sampled_token *token = next++;
+        if (j->is_over) continue;
+        CHECK(token->id < e->vocab); /* else backend_options.vocab_used was not set */
+        scheduler_resolve(e->scheduler, &j->sequence, token->id);
+        give_out_token(e, j, token, now_us);
     }
 }
 
 /* The device or the model's numbers are broken: nothing can be trusted to go on here. */
 static void fail_all(engine *e, const error *why)
 {
+    while (e->under_way_count > 0)
+        drop_step(e);
     uint32_t cursor = 0;
     for (job *j; (j = key_map_next(e->jobs, &cursor)) != NULL;) {
         if (j->is_over) continue;
@@ -471,20 +553,27 @@ bool engine_step(engine *e, uint64_t now_us, error *err)
     err->code = ST_OK;
     uint32_t given_out = give_out_over(e);
     uint32_t share_count = scheduler_plan(e->scheduler, e->shares);
-    if (share_count == 0) return given_out > 0;
+    if (share_count == 0 && e->under_way_count == 0) return given_out > 0;
 
-    plan_step(e, share_count, now_us);
-    step_plan plan = step_plan_finish(&e->plan);
-    if (backend_step(e->backend, &plan, e->sampled, err) != ST_OK) {
-        err->code = ST_INTERNAL;
-        fail_all(e, err);
-        return false;
+    if (share_count > 0) {
+        plan_step(e, share_count, now_us);
+        step_plan plan = step_plan_finish(&e->plan);
+        if (backend_submit(e->backend, &plan, err) != ST_OK) goto broken;
+        step_submitted(e, share_count);
+        if (e->under_way_count <= e->backend->capacity.steps_ahead) return true;
     }
+    if (backend_collect(e->backend, e->sampled, err) != ST_OK) goto broken;
     e->stats.steps++;
-    e->stats.last_step_tokens = plan.token_count;
-    e->stats.last_step_sequences = plan.sequence_count;
-    emit_step(e, share_count, e->clock_us != NULL ? e->clock_us() : now_us);
+    e->stats.last_step_tokens = e->under_way[0].token_count;
+    e->stats.last_step_sequences = e->under_way[0].job_count;
+    emit_step(e, e->clock_us != NULL ? e->clock_us() : now_us);
+    drop_step(e);
     return true;
+
+broken:
+    err->code = ST_INTERNAL;
+    fail_all(e, err);
+    return false;
 }
 
 engine_stats engine_get_stats(const engine *e)
@@ -510,8 +599,9 @@ void engine_verify(const engine *e)
         }
         with_scheduler++;
         CHECK(j->sequence.state != SEQUENCE_FINISHED && !answer_ended(j->answer));
-        CHECK(j->sequence.id_count == j->request->prompt_count + answer_count(j->answer));
-        CHECK(j->sequence.id_count < e->context_max);
+        CHECK(j->sequence.known_count == j->request->prompt_count + answer_count(j->answer));
+        CHECK(j->sequence.id_count - j->sequence.known_count <= j->steps_under_way);
+        CHECK(j->sequence.id_count <= j->request->prompt_count + j->request->max_tokens);
     }
     CHECK(over == e->over_count);
     CHECK(with_scheduler == scheduler_running(e->scheduler) + scheduler_waiting(e->scheduler));

@@ -5,6 +5,12 @@
  * within the step's token budget; paged KV in 16-token blocks with prefix reuse; preemption by
  * recomputation, youngest first; credit a stream; cancel takes effect between two steps.
  *
+ * Where the backend can be given a step before the one before it is over (backend_capacity's
+ * steps_ahead), the engine plans one step ahead: it goes on as if every answer under way got one
+ * more token, whose id only the device knows. An answer that turns out to have ended keeps a row in
+ * the step that is under way by then; what that row samples is dropped, and its blocks can be given
+ * away at once, for steps run in order.
+ *
  * Every answer is a function of its request alone (prompt, parameters, seed): not of the batch,
  * of chunking, of the cache or of preemption, as far as the backend's logits are (backend.h).
  *

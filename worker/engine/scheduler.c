@@ -296,12 +296,10 @@ void scheduler_credit(scheduler *s, sequence *q, uint32_t id_limit)
     if (q->state == SEQUENCE_PARKED && sequence_has_credit(q)) move(s, q, SEQUENCE_RUNNING);
 }
 
-void scheduler_computed(scheduler *s, sequence *q, uint32_t token_count)
+static void publish_full_blocks(scheduler *s, sequence *q)
 {
-    CHECK(token_count <= sequence_remaining(q));
-    q->computed += token_count;
-    if (q->computed == q->id_count) q->cached_known = true;
-    while ((q->published + 1) * LIMIT_KV_BLOCK_TOKENS <= q->computed) {
+    uint32_t known = q->computed < q->known_count ? q->computed : q->known_count;
+    while ((q->published + 1) * LIMIT_KV_BLOCK_TOKENS <= known) {
         uint32_t index = q->published;
         uint32_t parent = index > 0 ? q->blocks[index - 1] : KV_BLOCK_NONE;
         q->blocks[index] = prefix_cache_publish(
@@ -310,11 +308,21 @@ void scheduler_computed(scheduler *s, sequence *q, uint32_t token_count)
     }
 }
 
-void scheduler_append(scheduler *s, sequence *q, uint32_t id)
+void scheduler_submitted(scheduler *s, sequence *q, uint32_t token_count)
 {
-    CHECK(q->state == SEQUENCE_RUNNING && q->computed == q->id_count);
-    sequence_append_id(q, id);
+    CHECK(q->state == SEQUENCE_RUNNING && token_count <= sequence_remaining(q));
+    q->computed += token_count;
+    publish_full_blocks(s, q);
+    if (q->computed < q->id_count) return;
+    q->cached_known = true;
+    sequence_append_pending(q);
     if (!sequence_has_credit(q)) move(s, q, SEQUENCE_PARKED);
+}
+
+void scheduler_resolve(scheduler *s, sequence *q, uint32_t id)
+{
+    sequence_resolve(q, id);
+    publish_full_blocks(s, q);
 }
 
 static void ranking_verify(const ranking *r, sequence_state state)

@@ -13,7 +13,7 @@
  * is not in this step. So the best RUNNING sequence is in every step. Losing its blocks
  * (preemption) sends a sequence back to WAITING, to be computed again.
  *
- * Blocks are published as soon as they are full, and a sequence in the middle of its prefill takes
+ * Blocks are published as soon as they are full and their ids known, and a sequence in the middle of its prefill takes
  * over blocks that another one has published meanwhile: of 64 requests with one long prompt that
  * arrive at once, one computes it.
  *
@@ -52,11 +52,12 @@ void scheduler_credit(scheduler *s, sequence *q, uint32_t id_limit);
  * added or credited. Every planned sequence has the blocks its tokens need. */
 uint32_t scheduler_plan(scheduler *s, scheduled *out);
 
-/* The step ran `token_count` more positions of `q`. */
-void scheduler_computed(scheduler *s, sequence *q, uint32_t token_count);
+/* A step was submitted that runs `token_count` more positions of `q` and, when those are all there
+ * are, samples its next id. */
+void scheduler_submitted(scheduler *s, sequence *q, uint32_t token_count);
 
-/* `id` was sampled for `q`, all of whose positions are computed. */
-void scheduler_append(scheduler *s, sequence *q, uint32_t id);
+/* The oldest pending id of `q` is `id`. */
+void scheduler_resolve(scheduler *s, sequence *q, uint32_t id);
 
 uint32_t scheduler_running(const scheduler *s); /* RUNNING and PARKED */
 uint32_t scheduler_waiting(const scheduler *s);

@@ -7,6 +7,7 @@
 #include "common/limits.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "worker/backend.h"
 
 static const char *const state_names[SEQUENCE_STATE_COUNT] = {"waiting", "running", "parked",
                                                               "finished"};
@@ -36,6 +37,7 @@ void sequence_init(sequence *s, uint64_t key, uint64_t arrival, int32_t priority
         .ids = mem_copy(ids, id_count * sizeof *ids),
         .id_count = id_count,
         .id_capacity = id_count,
+        .known_count = id_count,
         .id_limit = UINT32_MAX,
     };
 }
@@ -59,7 +61,20 @@ static void append(uint32_t **items, uint32_t *count, uint32_t *capacity, uint32
 
 void sequence_append_id(sequence *s, uint32_t id)
 {
+    CHECK(s->known_count == s->id_count);
     append(&s->ids, &s->id_count, &s->id_capacity, id);
+    s->known_count++;
+}
+
+void sequence_append_pending(sequence *s)
+{
+    append(&s->ids, &s->id_count, &s->id_capacity, STEP_TOKEN_PENDING);
+}
+
+void sequence_resolve(sequence *s, uint32_t id)
+{
+    CHECK(s->known_count < s->id_count);
+    s->ids[s->known_count++] = id;
 }
 
 void sequence_append_block(sequence *s, uint32_t block)
@@ -97,7 +112,7 @@ void sequence_set_state(sequence *s, sequence_state next)
 
 void sequence_verify(const sequence *s)
 {
-    CHECK(s->id_count > 0 && s->computed < s->id_count);
+    CHECK(s->id_count > 0 && s->computed < s->id_count && s->known_count <= s->id_count);
     CHECK(s->published <= s->block_count);
     CHECK(s->published * LIMIT_KV_BLOCK_TOKENS <= s->computed);
     switch (s->state) {
@@ -114,7 +129,8 @@ void sequence_verify(const sequence *s)
     }
     if (s->block_count == 0) return;
     CHECK(s->computed <= s->block_count * LIMIT_KV_BLOCK_TOKENS);
-    CHECK(s->published == s->computed / LIMIT_KV_BLOCK_TOKENS);
+    uint32_t publishable = s->computed < s->known_count ? s->computed : s->known_count;
+    CHECK(s->published == publishable / LIMIT_KV_BLOCK_TOKENS);
     CHECK(s->block_count <= sequence_blocks_needed(s));
     CHECK(s->block_count + 1 >= sequence_blocks_needed(s)); /* the next one comes with its step */
 }

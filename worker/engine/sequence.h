@@ -1,11 +1,16 @@
 /* sequence: the ids of one request and how far their KV has come, as the scheduler sees it.
  *
- *   ids     prompt, then answer; grows by one with each sampled token
+ *   ids     prompt, then answer; grows by one with each step that samples for it, when that step is
+ *           submitted. Ids from `known_count` on are pending (STEP_TOKEN_PENDING): the device has
+ *           them and nobody here does until the step is collected. At most one is while a step is
+ *           planned
  *   blocks  KV blocks in order of position: the first `published` are full and shared through the
  *           prefix cache, the others are this sequence's alone
  *
  *           positions   0 ......... published*16 ...... computed ........... id_count
  *                       | shared, full   | own, written  | still to be run    |
+ *
+ *           "written" by the steps submitted so far. A block is published once its ids are known.
  *
  * A sequence is in one state at a time:
  *
@@ -38,6 +43,7 @@ typedef struct sequence {
 
     uint32_t *ids; /* [id_count] */
     uint32_t id_count, id_capacity;
+    uint32_t known_count; /* ids that are not pending */
     uint32_t id_limit; /* credit: ids may be appended while id_count is below it */
 
     uint32_t *blocks; /* [block_count] */
@@ -55,7 +61,9 @@ void sequence_init(sequence *s, uint64_t key, uint64_t arrival, int32_t priority
                    const uint32_t *ids, uint32_t id_count);
 void sequence_fini(sequence *s); /* FINISHED, or never given to a scheduler */
 
-void sequence_append_id(sequence *s, uint32_t id);
+void sequence_append_id(sequence *s, uint32_t id); /* nothing is pending */
+void sequence_append_pending(sequence *s);
+void sequence_resolve(sequence *s, uint32_t id); /* the oldest pending one */
 void sequence_append_block(sequence *s, uint32_t block);
 
 /* Does `a` go before `b`? Priority, then arrival; a total order. */

@@ -149,12 +149,14 @@ static void test_nothing_ends_before_min_tokens(void **state)
     rules.min_tokens = 3;
     open_rules(&g, &rules);
     uint32_t count;
-    assert_memory_equal(answer_masked_ids(g.answer, &count), end_ids, sizeof end_ids);
+    assert_memory_equal(answer_masked_ids(g.answer, 0, &count), end_ids, sizeof end_ids);
+    assert_int_equal(count, 2);
+    answer_masked_ids(g.answer, 2, &count); /* one planned ahead */
     assert_int_equal(count, 2);
     push(&g, 'a', "a"); /* not held: no stop string may begin here */
     push(&g, 'b', "b");
     push(&g, 'Z', "Z"); /* cannot be drawn; if given, it is text */
-    answer_masked_ids(g.answer, &count);
+    answer_masked_ids(g.answer, 3, &count);
     assert_int_equal(count, 0);
     push(&g, 'b', "b");
     push(&g, 'a', "");

@@ -233,6 +233,7 @@ static void random_run(uint64_t seed, totals *sum)
     fake.kv_blocks = random_below(&r, 3) ? random_between(&r, 12, 24) : 100;
     fake.step_tokens = random_between(&r, 1, random_below(&r, 2) ? 8 : 64);
     fake.step_sequences = random_between(&r, 1, 10);
+    fake.steps_ahead = random_below(&r, 2);
     options.step_tokens = random_below(&r, 2) ? 0 : random_between(&r, 1, fake.step_tokens);
     bench b;
     bench_open(&b, &fake, &options);

@@ -71,8 +71,8 @@ static void run_planned(rig *g)
 {
     for (uint32_t i = 0; i < g->plan_count; i++) {
         sequence *q = g->plan[i].sequence;
-        scheduler_computed(g->scheduler, q, g->plan[i].token_count);
-        if (q->computed == q->id_count) scheduler_append(g->scheduler, q, 7);
+        scheduler_submitted(g->scheduler, q, g->plan[i].token_count);
+        if (q->known_count < q->id_count) scheduler_resolve(g->scheduler, q, 7);
         scheduler_verify(g->scheduler);
     }
 }
