@@ -6,10 +6,11 @@ ONESHOT ?=
 GAGGLE  := $(BUILD)/bin/gaggle
 
 .DEFAULT_GOAL := build
-.PHONY: build run test deps asan tsan fuzz bench install format check-format clean help
+.PHONY: build run test deps asan tsan fuzz valgrind tidy bench install format check-format clean help
 
 build: deps
-	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release $(CMAKE_FLAGS) >$(BUILD)/configure.log 2>&1 \
+	@set -f; IFS=' '; set -- $$(tools/cuda-flags.sh); \
+	  cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release "$$@" $(CMAKE_FLAGS) >$(BUILD)/configure.log 2>&1 \
 	  || { cat $(BUILD)/configure.log; exit 1; }
 	@cmake --build $(BUILD) -j $(JOBS)
 
@@ -28,6 +29,12 @@ asan tsan:
 
 fuzz:
 	@tools/fuzz.sh
+
+valgrind:
+	@tools/valgrind.sh
+
+tidy:
+	@tools/tidy.sh
 
 bench: build
 	@$(BUILD)/bin/gaggle-bench-router
@@ -51,5 +58,7 @@ help:
 	@echo "make test              build and run every test"
 	@echo "make asan | tsan       the tests under sanitizers"
 	@echo "make fuzz              every fuzz target for 60 s"
+	@echo "make valgrind          the tests of links and sessions under valgrind"
+	@echo "make tidy              clang-tidy over everything"
 	@echo "make bench             what the router costs"
 	@echo "make install           to CMAKE_INSTALL_PREFIX (CMAKE_FLAGS=-D...)"

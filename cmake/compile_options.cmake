@@ -4,8 +4,8 @@ add_compile_definitions(_GNU_SOURCE GAGGLE_VERSION="${PROJECT_VERSION}")
 add_library(gaggle_options INTERFACE)
 target_include_directories(gaggle_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_options(gaggle_options INTERFACE
-  -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
-  -Wno-sign-conversion -Werror -fno-omit-frame-pointer)
+  $<$<COMPILE_LANGUAGE:C>:-Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes
+    -Wmissing-prototypes -Wvla -Wno-sign-conversion -Werror -fno-omit-frame-pointer>)
 
 # Results must not depend on the compiler's taste: no contraction across expressions, no fast-math.
 add_compile_options(-ffp-contract=off)

@@ -17,6 +17,7 @@
 #define LIMIT_HELLO_BYTES            (16u * LIMIT_KIB) /* one frame before Welcome */
 #define LIMIT_TOKENS_MESSAGE_BYTES   (256u * LIMIT_KIB)
 #define LIMIT_TOKENS_MESSAGE_ENTRIES 8192u /* (stream, first index, count) groups and tokens */
+#define LIMIT_TOKENS_TEXT_LEN        (16u * LIMIT_KIB) /* one's own and what was held back */
 #define LIMIT_LINK_READ_BYTES        (64u * LIMIT_KIB)
 #define LIMIT_UNAUTHENTICATED_LINKS  256u
 #define LIMIT_ACCEPTS_POSTED         64u
@@ -27,6 +28,9 @@
 
 /* -- time ---------------------------------------------------------------------- */
 
+/* Links, sessions and the router look at their deadlines so often, all of them in one wakeup of the
+ * loop: it costs more (about 40 us) than what they do in it. */
+#define LIMIT_TICK_MS         125u
 #define LIMIT_PING_MS_DEFAULT 250u
 #define LIMIT_DEAD_MS_DEFAULT 1000u
 /* On ws nothing of a message shows before all of it is there: the largest at 13 Mbit/s. */
@@ -84,6 +88,7 @@
 #define LIMIT_LAYERS           512u
 #define LIMIT_HEADS            1024u
 #define LIMIT_HEAD_DIM         1024u
+#define LIMIT_GEMM_SHAPES      32u   /* distinct shapes of one model's weight matrices */
 #define LIMIT_TOKEN_TEXT_BYTES 1024u /* one token's own bytes */
 
 /* -- files ---------------------------------------------------------------------- */
@@ -118,6 +123,8 @@ _Static_assert(LIMIT_WINDOW_TOKENS_MAX <= LIMIT_TOKENS_MESSAGE_ENTRIES,
                "one stream's window fits one Tokens message");
 _Static_assert(LIMIT_STEP_SEQUENCES <= LIMIT_TOKENS_MESSAGE_ENTRIES,
                "one step's tokens fit one Tokens message");
+_Static_assert(LIMIT_TOKEN_TEXT_BYTES + LIMIT_STOP_STRING_BYTES < LIMIT_TOKENS_TEXT_LEN,
+               "text that might become a stop string goes with a later token");
 /* Prior ids and prompt ids of the longest context travel in one Submit (4 bytes each). */
 _Static_assert(4u * LIMIT_CONTEXT_TOKENS < LIMIT_MESSAGE_BYTES, "a whole context fits one Submit");
 

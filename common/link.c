@@ -32,7 +32,6 @@
 #include "common/log.h"
 
 enum {
-    TICK_MS = 125, /* how finely link deadlines are kept */
     PROBE_MS = 250,
     /* A silent peer may not hold a handshake slot for longer: slots bound the CPU that handshakes
      * take (about 11 ms each), and one that waits for its peer takes none. */
@@ -231,10 +230,26 @@ static void probe_done(link_op *op)
     hub->lags_ms[hub->lag_next++ % 4] = lag_of(hub->probe_start_ns, hub->probe_end_ns);
 }
 
-uint32_t link_hub_lag_ms(const link_hub *hub)
+/* A sleep that is cancelled at once: left to end by itself, nng's timer thread would spin through
+ * its last millisecond. */
+static void start_probe(link_hub *hub, uint64_t now)
 {
+    if (now >= hub->probe_next_ms + 3 * PROBE_MS) memset(hub->lags_ms, 0, sizeof hub->lags_ms);
+    hub->probe_next_ms = now + PROBE_MS;
+    hub->probe.in_flight = true;
+    hub->probe_start_ns = clock_now_ns();
+    nng_sleep_aio(PROBE_MS, hub->probe.aio);
+    nng_aio_cancel(hub->probe.aio);
+}
+
+uint32_t link_hub_lag_ms(link_hub *hub)
+{
+    uint64_t now = uv_now(hub->loop);
     uint32_t lag = 0;
-    if (hub->probe.in_flight) lag = lag_of(hub->probe_start_ns, clock_now_ns());
+    if (hub->probe.in_flight)
+        lag = lag_of(hub->probe_start_ns, clock_now_ns());
+    else if (now >= hub->probe_next_ms && !hub->closing)
+        start_probe(hub, now);
     for (unsigned i = 0; i < 4; i++)
         if (hub->lags_ms[i] > lag) lag = hub->lags_ms[i];
     return lag;
@@ -243,6 +258,7 @@ uint32_t link_hub_lag_ms(const link_hub *hub)
 static void on_tick(uv_timer_t *tick)
 {
     link_hub *hub = tick->data;
+    uv_timer_start(tick, on_tick, link_until_tick_ms(hub->loop), 0);
     uint64_t now = uv_now(hub->loop);
     uint64_t late = now - hub->ticked_ms;
     hub->ticked_ms = now;
@@ -256,12 +272,6 @@ static void on_tick(uv_timer_t *tick)
     }
     for (link_listener *listener = hub->listeners; listener != NULL; listener = listener->next)
         link_listener_tick(listener);
-    if (hub->links != NULL && !hub->closing && !hub->probe.in_flight && now >= hub->probe_next_ms) {
-        hub->probe_next_ms = now + PROBE_MS;
-        hub->probe.in_flight = true;
-        hub->probe_start_ns = clock_now_ns();
-        nng_sleep_aio(0, hub->probe.aio); /* longer, and nng's timer thread spins at its end */
-    }
 }
 
 /* -- life ------------------------------------------------------------------------------ */
@@ -291,7 +301,7 @@ status link_hub_create(link_hub **out, uv_loop_t *loop, error *err)
     uv_prepare_start(&hub->prepare, on_prepare);
     uv_check_start(&hub->check, on_check);
     hub->ticked_ms = uv_now(loop);
-    uv_timer_start(&hub->tick, on_tick, TICK_MS, TICK_MS);
+    uv_timer_start(&hub->tick, on_tick, link_until_tick_ms(loop), 0);
 
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     hub->tls_slots = 2 * (cores > 0 ? (unsigned)cores : 1);

@@ -14,11 +14,12 @@
  *               pointer is dead. A dialled link that never came UP gets on_down without on_up; an
  *               accepted one that never came UP was never shown to anyone and goes silently.
  *
- * Receiving: 64 KiB reads, all complete frames delivered, then the next read is posted; so one
- * link cannot hold the loop. A frame's announced length is checked against max_message_bytes
- * before anything grows, and memory grows with bytes that arrived.
- * Sending: frames are appended to a buffer; one send is in flight at a time and takes all of it.
- * on_idle says that nothing is in flight and nothing waits: build batches then, not before.
+ * Receiving: a read of 64 KiB, or of as much as the link's larger frames needed, all complete
+ * frames delivered, then the next read is posted; so one link cannot hold the loop. A frame's
+ * announced length is checked against max_message_bytes before anything grows, and memory grows
+ * with bytes that arrived. Sending: frames are appended to a buffer; one send is in flight at a
+ * time and takes all of it. on_idle says that nothing is in flight and nothing waits: build batches
+ * then, not before.
  *
  * Strangers: an accepted link is unproven until link_set_message_bytes() is called or, where
  * first_message_bytes is not used, until it is UP. A hub takes at most LIMIT_UNAUTHENTICATED_LINKS
@@ -36,6 +37,8 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "common/limits.h"
+#include "common/mem.h"
 #include "common/status.h"
 
 typedef struct link_hub link_hub;           /* one a loop: the async handle and flush hooks */
@@ -115,6 +118,11 @@ MUST_USE status link_dial(link_peer **out, link_hub *hub, const char *url, const
  * Frames sent after the link began CLOSING are dropped. size <= the limit (CHECK). */
 void link_send(link_peer *l, const uint8_t *bytes, size_t size);
 
+/* The same for a message that is built in place: append it to the buffer, then call link_sent();
+ * nothing else of this link in between. NULL: it began CLOSING, the message is dropped. */
+buffer *link_send_buffer(link_peer *l);
+void link_sent(link_peer *l);
+
 bool link_is_idle(const link_peer *l);      /* UP, nothing in flight and nothing waiting */
 size_t link_tx_bytes(const link_peer *l);   /* waiting or in flight */
 uint64_t link_rx_total(const link_peer *l); /* bytes received since CONNECTING: any byte is life */
@@ -127,8 +135,14 @@ void link_set_message_bytes(link_peer *l, uint32_t bytes);
  * on_down comes any more. Idempotent; a later call with 0 ends the lingering. */
 void link_close(link_peer *l, uint32_t linger_ms);
 
-/* How late nng's own threads run, in ms: the worst of the last second, measured every 250 ms.
- * Liveness deadlines grow by it. */
-uint32_t link_hub_lag_ms(const link_hub *hub);
+/* How late nng's own threads run, in ms: the worst that was measured in the last second. Liveness
+ * deadlines grow by it. It is measured when asked for, so ask every tick while a peer is silent. */
+uint32_t link_hub_lag_ms(link_hub *hub);
+
+/* Until the next multiple of LIMIT_TICK_MS: timers started with it fall together. */
+static inline uint64_t link_until_tick_ms(const uv_loop_t *loop)
+{
+    return LIMIT_TICK_MS - uv_now(loop) % LIMIT_TICK_MS;
+}
 
 #endif

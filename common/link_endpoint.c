@@ -424,7 +424,7 @@ static status dialer_create(nng_stream_dialer **out, const char *url, const link
         CHECK(nng_stream_dialer_set_bool(dialer, NNG_OPT_TCP_NODELAY, true) == 0);
     set_ws_options(scheme, limits, NULL, dialer);
     if (scheme->tls) {
-        nng_tls_config *config;
+        nng_tls_config *config = NULL;
         status st = tls_config_create(&config, url, tls, false, err);
         if (st == ST_OK) {
             rv = nng_stream_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, config);

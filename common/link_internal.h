@@ -9,7 +9,6 @@
 
 #include "common/limits.h"
 #include "common/link.h"
-#include "common/mem.h"
 
 /* One asynchronous operation of nng's. While it is in flight the aio, and the memory it names,
  * belong to nng; its completion puts `next` onto the hub's list and nothing else. */
@@ -85,6 +84,7 @@ struct link_peer {
     uint32_t rx_limit;
 
     buffer tx_waiting; /* frames appended since the send in flight began */
+    size_t tx_message; /* where the message between link_send_buffer() and link_sent() begins */
     buffer tx_sending;
     size_t tx_sent; /* bytes of tx_sending that nng has taken */
 };

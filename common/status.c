@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef error_set /* the analyzer's */
+#undef error_prefix
+
 static const char *const names[STATUS_COUNT] = {
     "OK",
     "CANCELLED",

@@ -211,7 +211,7 @@ typedef struct msg_tokens {
     const uint32_t *count; /* each at least 1; sums to tokens */
     size_t groups;
     const uint32_t *token;    /* [tokens] */
-    const uint32_t *text_len; /* [tokens]; sums to text_size */
+    const uint32_t *text_len; /* [tokens], <= LIMIT_TOKENS_TEXT_LEN; sums to text_size */
     size_t tokens;
     const uint8_t *text; /* any bytes: the worker's promise of whole characters is not checked */
     size_t text_size;

@@ -148,6 +148,7 @@ static bool register_ok(const msg_register *m, error *err)
         !text_ok(err, "Register.device", m->device, LIMIT_NAME_BYTES) ||
         !not_empty(err, "Register.models", m->model_count) ||
         !models_ok(err, m->models, m->model_count) ||
+        !at_most(err, "Register.slots", m->slots, LIMIT_STREAMS_PER_LINK) ||
         !count_at_most(err, "Register.live", m->live_count, LIMIT_STREAMS_PER_LINK))
         return false;
     for (size_t i = 0; i < m->live_count; i++)
@@ -264,9 +265,13 @@ static bool tokens_ok(const msg_tokens *m, error *err)
         !token_groups_ok(m, err))
         return false;
     uint64_t text_size = 0;
-    for (size_t i = 0; i < m->tokens; i++)
+    uint32_t longest = 0;
+    for (size_t i = 0; i < m->tokens; i++) {
         text_size += m->text_len[i];
-    return sum_is(err, "Tokens.text_len", text_size, "Tokens.text", m->text_size) &&
+        if (m->text_len[i] > longest) longest = m->text_len[i];
+    }
+    return at_most(err, "Tokens.text_len", longest, LIMIT_TOKENS_TEXT_LEN) &&
+           sum_is(err, "Tokens.text_len", text_size, "Tokens.text", m->text_size) &&
            (m->logprob == NULL || logprobs_ok(err, "Tokens.logprob", m->logprob, m->tokens)) &&
            token_alternatives_ok(m, err);
 }

@@ -6,7 +6,8 @@
  * link is closed with an Error, and both sides resume on a new one.
  *
  * Life is any byte received. Ping is sent when this side was silent for ping_ms (so that the peer
- * hears something) and when the peer was (so that a peer that only answers is heard). nng's TLS
+ * hears something) and when the peer was for half as long again (so that a peer that only answers
+ * is heard). nng's TLS
  * never reports a peer that vanished, so both ends run the timer. Three guards keep a slow machine
  * from killing healthy links: the clocks start anew when this loop itself was late, the limit
  * grows with nng's own delay, and large batches that wait to be sent hold back Pings, not death. */
@@ -33,11 +34,12 @@ enum {
 static void put(session *s, envelope *e)
 {
     session_hub *hub = s->hub;
+    buffer *frame = link_send_buffer(s->link);
+    if (frame == NULL) return;
     e->link = s->link_id;
     e->n = ++s->tx_n;
-    CHECK(envelope_encode(e, &hub->tx_arena, &hub->tx_frame) == ST_OK);
-    link_send(s->link, hub->tx_frame.data, hub->tx_frame.size);
-    buffer_clear(&hub->tx_frame);
+    CHECK(envelope_encode(e, &hub->tx_arena, frame) == ST_OK);
+    link_sent(s->link);
     arena_reset(&hub->tx_arena);
     s->tx_ms = uv_now(hub->loop);
 }
@@ -166,6 +168,7 @@ static void set_liveness(session *s, uint32_t ping_ms, uint32_t dead_ms)
 {
     s->ping_ms = within(ping_ms, LIMIT_PING_MS_MIN, LIMIT_DEAD_MS_MAX / 2);
     s->dead_ms = within(dead_ms, 2 * s->ping_ms, LIMIT_DEAD_MS_MAX);
+    if (s->ping_ms / 2 < s->hub->tick_ms) s->hub->tick_ms = s->ping_ms / 2;
 }
 
 static void start_clocks(session *s)
@@ -322,7 +325,9 @@ static void take(session *s, const envelope *e, const error *refused)
     if (!check_tripwire(s, e)) return;
     switch (e->kind) {
     case ENVELOPE_PING:
-        if (link_tx_bytes(s->link) < PING_BACKLOG_BYTES) {
+        /* Whoever sent something within ping_ms was heard without a Pong. */
+        if (uv_now(s->hub->loop) - s->tx_ms >= s->ping_ms &&
+            link_tx_bytes(s->link) < PING_BACKLOG_BYTES) {
             envelope pong = {.kind = ENVELOPE_PONG, .pong = e->ping};
             put(s, &pong);
         }
@@ -354,15 +359,13 @@ static void on_message(void *ctx, link_peer *l, const uint8_t *bytes, size_t siz
 {
     (void)l;
     session *s = ctx;
-    arena_reset(&s->hub->rx_arena);
+    arena *scratch = &s->hub->rx_arena;
     envelope e;
     error err = {0};
-    status st = envelope_decode(bytes, size, &s->hub->rx_arena, &e, &err);
+    status st = envelope_decode(bytes, size, scratch, &e, &err);
     if (st != ST_OK && st != ST_OUT_OF_RANGE) {
         refuse(s, &err);
-        return;
-    }
-    if (s->phase == SESSION_UP) {
+    } else if (s->phase == SESSION_UP) {
         take(s, &e, st == ST_OUT_OF_RANGE ? &err : NULL);
     } else if (s->dial != NULL) {
         take_welcome(s, &e);
@@ -370,6 +373,7 @@ static void on_message(void *ctx, link_peer *l, const uint8_t *bytes, size_t siz
         s->link_id = e.link;
         take_hello(s, &e);
     }
+    arena_reset(scratch);
 }
 
 static void on_link_idle(void *ctx, link_peer *l)
@@ -436,7 +440,7 @@ const link_handlers session_dialled_handlers = {.on_up = on_dialled,
                                                 .on_refused = on_refused,
                                                 .on_down = on_link_down};
 
-void session_tick(session *s, uint64_t now_ms, uint64_t late_ms, uint32_t lag_ms)
+void session_tick(session *s, uint64_t now_ms, uint64_t late_ms)
 {
     bool stood_still =
         late_ms > 2 * (uint64_t)(s->phase == SESSION_UP ? s->ping_ms : LIMIT_PING_MS_DEFAULT);
@@ -452,9 +456,12 @@ void session_tick(session *s, uint64_t now_ms, uint64_t late_ms, uint32_t lag_ms
         s->rx_ms = now_ms;
     }
 
-    uint64_t grace_ms = (uint64_t)LAG_FACTOR * lag_ms;
-    if (grace_ms > LAG_MS_MAX) grace_ms = LAG_MS_MAX;
+    /* The peer pings at this interval, too, and may be a tick late. */
     uint64_t silent_ms = now_ms - s->rx_ms;
+    bool overdue = silent_ms >= s->ping_ms + s->ping_ms / 2;
+    uint64_t grace_ms = 0;
+    if (overdue) grace_ms = (uint64_t)LAG_FACTOR * link_hub_lag_ms(s->hub->links);
+    if (grace_ms > LAG_MS_MAX) grace_ms = LAG_MS_MAX;
     if (silent_ms >= s->dead_ms + grace_ms) {
         session_because(s, ST_UNAVAILABLE,
                         "the peer is dead: nothing came from it for %" PRIu64 " ms", silent_ms);
@@ -462,7 +469,7 @@ void session_tick(session *s, uint64_t now_ms, uint64_t late_ms, uint32_t lag_ms
         return;
     }
     bool silent_here = now_ms - s->tx_ms >= s->ping_ms;
-    bool silent_there = silent_ms >= s->ping_ms && now_ms - s->ping_sent_ms >= s->ping_ms;
+    bool silent_there = overdue && now_ms - s->ping_sent_ms >= s->ping_ms;
     if ((silent_here || silent_there) && link_tx_bytes(s->link) < PING_BACKLOG_BYTES) {
         envelope ping = {.kind = ENVELOPE_PING, .ping.t = now_ms * 1000};
         put(s, &ping);

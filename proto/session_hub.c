@@ -14,8 +14,6 @@
 #include "common/log.h"
 #include "proto/session_internal.h"
 
-enum { TICK_MS = LIMIT_PING_MS_MIN };
-
 static const link_limits limits = {.message_bytes = LIMIT_MESSAGE_BYTES,
                                    .first_message_bytes = LIMIT_HELLO_BYTES};
 
@@ -24,13 +22,19 @@ static const link_limits limits = {.message_bytes = LIMIT_MESSAGE_BYTES,
 static void on_tick(uv_timer_t *tick)
 {
     session_hub *hub = tick->data;
+    if (hub->sessions == NULL) return;
+    session_hub_start_tick(hub);
     uint64_t now = uv_now(hub->loop);
     uint64_t late = now - hub->ticked_ms;
     hub->ticked_ms = now;
-    uint32_t lag = link_hub_lag_ms(hub->links);
     for (session *s = hub->sessions; s != NULL; s = s->next)
-        session_tick(s, now, late, lag);
-    if (hub->sessions == NULL) uv_timer_stop(tick);
+        session_tick(s, now, late);
+}
+
+void session_hub_start_tick(session_hub *hub)
+{
+    uint64_t until = link_until_tick_ms(hub->loop);
+    uv_timer_start(&hub->tick, on_tick, until < hub->tick_ms ? until : hub->tick_ms, 0);
 }
 
 session *session_create(session_hub *hub, const session_handlers *handlers, void *ctx)
@@ -44,7 +48,8 @@ session *session_create(session_hub *hub, const session_handlers *handlers, void
     hub->sessions = s;
     if (!uv_is_active((uv_handle_t *)&hub->tick)) {
         hub->ticked_ms = uv_now(hub->loop);
-        uv_timer_start(&hub->tick, on_tick, TICK_MS, TICK_MS);
+        hub->tick_ms = LIMIT_TICK_MS;
+        session_hub_start_tick(hub);
     }
     return s;
 }
@@ -325,7 +330,6 @@ static void handle_closed(uv_handle_t *handle)
     void *ctx = hub->on_closed_ctx;
     arena_free(&hub->rx_arena);
     arena_free(&hub->tx_arena);
-    buffer_free(&hub->tx_frame);
     mem_free(hub);
     if (on_closed != NULL) on_closed(ctx);
 }

@@ -79,9 +79,9 @@ struct session_hub {
     uv_timer_t tick;   /* liveness */
     uv_timer_t redial; /* the earliest redial_at_ms, or at once for diallers to be closed */
     uint64_t ticked_ms;
-    arena rx_arena; /* one frame's */
+    uint32_t tick_ms; /* shorter than LIMIT_TICK_MS while a session pings oftener */
+    arena rx_arena;   /* one frame's */
     arena tx_arena;
-    buffer tx_frame;
     unsigned handles_open;
     bool closing;
     void (*on_closed)(void *ctx);
@@ -93,13 +93,15 @@ extern const link_handlers session_dialled_handlers;  /* ctx: session */
 
 /* -- session.c: one conversation --------------------------------------------------- */
 
-void session_tick(session *s, uint64_t now_ms, uint64_t late_ms, uint32_t lag_ms);
+void session_tick(session *s, uint64_t now_ms, uint64_t late_ms);
 
 /* Set `why` unless it is set. */
 void session_because(session *s, status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* -- session_hub.c: where sessions come from and go --------------------------------- */
+
+void session_hub_start_tick(session_hub *hub);
 
 session *session_create(session_hub *hub, const session_handlers *handlers, void *ctx);
 void session_free(session *s);

@@ -152,6 +152,10 @@ size_t token_columns_tokens(const token_columns *c)
     return entries(&c->token);
 }
 
+_Static_assert((LIMIT_TOKENS_TEXT_LEN + 32 + 8 * LIMIT_LOGPROBS_TOP) * GROUP_TOKENS_MAX <
+                   LIMIT_MESSAGE_BYTES,
+               "a group alone always fits a message");
+
 /* Encoded size is bounded from above without encoding: varints of the group columns take at most
  * 5 bytes each, fixed columns 4. */
 enum {

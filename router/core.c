@@ -1,10 +1,14 @@
 #include "router/core.h"
 
+#include <malloc.h>
 #include <string.h>
 
 #include "common/check.h"
 #include "common/log.h"
 #include "router/core_internal.h"
+
+/* Freed bytes of Submits that are worth looking for, and how often at most. */
+enum { TRIM_BYTES = 16 * 1024, TRIM_MS = 1000 };
 
 core_options core_options_default(void)
 {
@@ -94,9 +98,9 @@ static void send_cancel(core *c, const request *r, finish_reason finish, bool fo
     core_send(c, r->worker->link, &e);
 }
 
-void core_send_cancel(core *c, const request *r, finish_reason finish)
+void core_send_cancel(core *c, const request *r)
 {
-    send_cancel(c, r, finish, false);
+    send_cancel(c, r, (finish_reason)r->ending, false);
 }
 
 void core_send_forget(core *c, const request *r)
@@ -155,15 +159,29 @@ void request_leave_worker(request *r)
     if (w == NULL) return;
     if (request_holds_slot(r)) w->streams--;
     request_uncharge(r, r->cost);
-    if (r->worker_stream != 0) worker_close_stream(w, r->worker_stream);
-    r->worker_stream = 0;
+    if (r->worker_stream != 0) worker_close_stream(w, r);
     r->worker = NULL;
+}
+
+void core_attach_client(core *c, request *r, core_link *l, uint32_t stream)
+{
+    core_detach_client(c, r);
+    request_table_attach(c->requests, r, l, stream);
+    r->client_previous = NULL;
+    r->client_next = l->requests;
+    if (l->requests != NULL) l->requests->client_previous = r;
+    l->requests = r;
+    l->streams++;
 }
 
 void core_detach_client(core *c, request *r)
 {
-    if (r->client == NULL) return;
-    r->client->streams--;
+    core_link *l = r->client;
+    if (l == NULL) return;
+    request *previous = r->client_previous, *next = r->client_next;
+    *(previous != NULL ? &previous->client_next : &l->requests) = next;
+    if (next != NULL) next->client_previous = previous;
+    l->streams--;
     request_table_attach(c->requests, r, NULL, 0);
     r->client_gone_ms = c->now_ms;
 }
@@ -173,6 +191,7 @@ void core_done(core *c, request *r)
     if (r->state == REQUEST_QUEUED) admission_remove(&c->queue, r);
     request_leave_worker(r);
     core_detach_client(c, r);
+    core_forget_submit(c, r);
     request_set_state(r, REQUEST_DONE, c->now_ms);
     request_table_remove(c->requests, r);
 }
@@ -194,7 +213,7 @@ void core_end(core *c, request *r, status code, uint32_t retry_after_ms, const c
     }
     if (r->state == REQUEST_QUEUED) {
         admission_remove(&c->queue, r);
-        core_forget_submit(r);
+        core_forget_submit(c, r);
     }
     request_leave_worker(r);
     mem_free(r->failure);
@@ -206,8 +225,9 @@ void core_end(core *c, request *r, status code, uint32_t retry_after_ms, const c
 void core_cancel(core *c, request *r, finish_reason finish, status code, const char *sentence)
 {
     if (r->state == REQUEST_RUNNING && request_worker_is_up(r)) {
-        core_send_cancel(c, r, finish);
+        r->ending = (uint8_t)finish;
         request_set_state(r, REQUEST_ENDING, c->now_ms);
+        core_send_cancel(c, r);
         return;
     }
     if (r->state == REQUEST_QUEUED || r->state == REQUEST_RUNNING)
@@ -245,29 +265,30 @@ static text_view kept_model(const request *r)
     return (text_view){(const char *)r->submit->bytes + r->submit->size, r->submit->model_size};
 }
 
-void core_forget_submit(request *r)
+void core_forget_submit(core *c, request *r)
 {
+    if (r->submit == NULL) return;
+    c->submit_bytes_freed += r->submit->size;
     mem_free(r->submit);
     r->submit = NULL;
 }
 
-static void dispatch_to(core *c, request *r, worker *w)
+/* False: finished streams that nobody acknowledged fill the link, so it must wait. */
+static bool dispatch_to(core *c, request *r, worker *w)
 {
+    if (!worker_open_stream(w, r)) return false;
     envelope e;
     arena_reset(&c->scratch);
     CHECK(envelope_decode(r->submit->bytes, r->submit->size, &c->scratch, &e, NULL) == ST_OK);
-    uint32_t stream = worker_open_stream(w, r);
-    if (stream == 0) return; /* finished streams that nobody acknowledged fill the link: wait */
     admission_remove(&c->queue, r);
     r->worker = w;
-    r->worker_stream = stream;
     r->cost = placement_cost(&e.submit);
     r->rewinding = false;
     w->outstanding_tokens += r->cost;
     w->streams++;
     request_set_state(r, REQUEST_RUNNING, c->now_ms);
 
-    e.submit.stream = stream;
+    e.submit.stream = r->worker_stream;
     if (r->deadline_ms != 0)
         e.submit.deadline_ms =
             r->deadline_ms > c->now_ms ? (uint32_t)(r->deadline_ms - c->now_ms) : 1;
@@ -275,6 +296,7 @@ static void dispatch_to(core *c, request *r, worker *w)
     char hex[33];
     log_info("request=%s placed worker=%s waiting=%u", id128_hex(&r->id, hex), w->id,
              c->queue.count);
+    return true;
 }
 
 static bool any_room(const core *c)
@@ -288,12 +310,17 @@ static bool any_room(const core *c)
 
 void core_dispatch(core *c)
 {
-    request *r = c->queue.head;
-    while (r != NULL && any_room(c)) {
-        request *next = r->submit->queue_next;
+    text_view full = {0}; /* the model last found without room: what waits for it is passed over */
+    bool room = any_room(c);
+    for (request *r = c->queue.head, *next; r != NULL && room; r = next) {
+        next = r->submit->queue_next;
+        text_view model = kept_model(r);
+        if (text_equal(model, full)) continue;
         worker *w;
-        if (placement_choose(&c->workers, kept_model(r), &w) == PLACEMENT_OK) dispatch_to(c, r, w);
-        r = next;
+        if (placement_choose(&c->workers, model, &w) == PLACEMENT_OK && dispatch_to(c, r, w))
+            room = any_room(c);
+        else
+            full = model;
     }
 }
 
@@ -349,9 +376,8 @@ void core_link_down(core *c, core_link *l, bool for_good, uint64_t now_ms)
     if (l->role == ROLE_CLIENT) {
         c->client_count--;
         core_forget_pending_resumes(c, l);
-        for (size_t i = request_table_count(c->requests); l->streams > 0 && i-- > 0;) {
-            request *r = request_table_at(c->requests, i);
-            if (r->client != l) continue;
+        while (l->requests != NULL) {
+            request *r = l->requests;
             core_detach_client(c, r);
             if (for_good) drop(c, r);
         }
@@ -362,6 +388,22 @@ void core_link_down(core *c, core_link *l, bool for_good, uint64_t now_ms)
     link_free(l);
 }
 
+/* When tick_request() would do something about it if nothing happened any more. What happens
+ * meanwhile starts a grace anew and never ends it sooner than the shorter of them from now. */
+static uint64_t next_look_ms(const core *c, const request *r)
+{
+    uint32_t stall_ms = c->options.stall_ms, grace_ms = c->options.client_grace_ms;
+    uint64_t look_ms = c->now_ms + (stall_ms < grace_ms ? stall_ms : grace_ms);
+    if (r->deadline_ms != 0 && r->deadline_ms < look_ms) look_ms = r->deadline_ms;
+    if (r->client == NULL && r->client_gone_ms + grace_ms < look_ms)
+        look_ms = r->client_gone_ms + grace_ms;
+    bool stalls = r->state == REQUEST_FINISHED || r->state == REQUEST_ENDING ||
+                  (r->state == REQUEST_RUNNING && r->client != NULL && r->acked < r->next);
+    if (stalls && r->since_ms + stall_ms < look_ms) look_ms = r->since_ms + stall_ms;
+    return look_ms > c->now_ms ? look_ms : c->now_ms + 1;
+}
+
+/* May free it. */
 static void tick_request(core *c, request *r)
 {
     uint64_t idle_ms = c->now_ms - r->since_ms;
@@ -391,17 +433,30 @@ static void end_unservable(core *c)
     }
 }
 
+/* The C library keeps the memory of a burst of Submits, in as many pieces. */
+static void trim_heap(core *c)
+{
+    if (c->submit_bytes_freed < TRIM_BYTES || c->now_ms - c->trimmed_ms < TRIM_MS) return;
+    malloc_trim(0);
+    c->submit_bytes_freed = 0;
+    c->trimmed_ms = c->now_ms;
+}
+
 void core_tick(core *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
-    for (size_t i = request_table_count(c->requests); i-- > 0;)
-        tick_request(c, request_table_at(c->requests, i));
+    uint32_t number = 0;
+    for (request *r; (r = request_table_due(c->requests, number, now_ms)) != NULL; number++) {
+        number = r->number;
+        request_table_wake_at(c->requests, r, next_look_ms(c, r));
+        tick_request(c, r);
+    }
     for (size_t i = c->workers.count; i-- > 0;) {
         worker *w = c->workers.all[i];
         if (w->link != NULL || now_ms - w->gone_ms < c->options.worker_grace_ms) continue;
-        for (size_t j = request_table_count(c->requests); j-- > 0;) {
+        for (uint32_t j = request_table_end(c->requests); j-- > 0;) {
             request *r = request_table_at(c->requests, j);
-            if (r->worker == w) core_lose_worker(c, r);
+            if (r != NULL && r->worker == w) core_lose_worker(c, r);
         }
         log_warn("worker=%s forgotten", w->id);
         worker_table_remove(&c->workers, w);
@@ -409,6 +464,7 @@ void core_tick(core *c, uint64_t now_ms)
     }
     core_answer_pending_resumes(c);
     core_dispatch(c);
+    trim_heap(c);
 }
 
 typedef struct column_target {
@@ -481,9 +537,12 @@ size_t core_request_count(const core *c)
 void core_verify(const core *c)
 {
     uint32_t queued = 0;
-    for (size_t i = 0; i < request_table_count(c->requests); i++) {
+    size_t known = 0;
+    for (uint32_t i = 0; i < request_table_end(c->requests); i++) {
         const request *r = request_table_at(c->requests, i);
-        CHECK(r->table_index == i);
+        if (r == NULL) continue;
+        known++;
+        CHECK(r->number == i);
         CHECK(request_table_find(c->requests, &r->id) == r);
         CHECK(r->acked <= r->next);
         queued += r->state == REQUEST_QUEUED;
@@ -493,14 +552,14 @@ void core_verify(const core *c)
             CHECK(request_table_find_stream(c->requests, r->client, r->client_stream) == r);
         if (r->worker_stream != 0) CHECK(worker_find_stream(r->worker, r->worker_stream) == r);
     }
-    CHECK(queued == c->queue.count);
+    CHECK(queued == c->queue.count && known == request_table_count(c->requests));
     for (size_t i = 0; i < c->workers.count; i++) {
         const worker *w = c->workers.all[i];
         uint32_t streams = 0;
         uint64_t outstanding = 0;
-        for (size_t j = 0; j < request_table_count(c->requests); j++) {
+        for (uint32_t j = 0; j < request_table_end(c->requests); j++) {
             const request *r = request_table_at(c->requests, j);
-            if (r->worker != w) continue;
+            if (r == NULL || r->worker != w) continue;
             streams += request_holds_slot(r);
             outstanding += r->cost;
         }
@@ -509,8 +568,9 @@ void core_verify(const core *c)
     }
     for (const core_link *l = c->links; l != NULL; l = l->next) {
         uint32_t streams = 0;
-        for (size_t i = 0; i < request_table_count(c->requests); i++)
-            streams += request_table_at(c->requests, i)->client == l;
+        for (const request *r = l->requests; r != NULL; r = r->client_next, streams++)
+            CHECK(r->client == l &&
+                  (r->client_next == NULL || r->client_next->client_previous == r));
         CHECK(streams == l->streams);
     }
 }

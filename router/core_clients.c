@@ -23,6 +23,20 @@ static void list_models(const core *c, char *out, size_t size)
     }
 }
 
+/* Until a restarted router has heard from its workers it does not know what it does not know. */
+static bool has_just_started(const core *c)
+{
+    return c->now_ms - c->started_ms < 5 * LIMIT_RESUME_UNKNOWN_MS;
+}
+
+static bool may_become_known(const core *c)
+{
+    if (has_just_started(c)) return true;
+    for (size_t i = 0; i < c->workers.count; i++)
+        if (c->workers.all[i]->link == NULL) return true;
+    return false;
+}
+
 static status check_model(const core *c, text_view model, error *err)
 {
     worker *w;
@@ -36,6 +50,13 @@ static status check_model(const core *c, text_view model, error *err)
     list_models(c, known, sizeof known);
     if (model.size == 0)
         return error_set(err, ST_INVALID_ARGUMENT, "model is empty; choose one of: %s", known);
+    if (c->has_predecessor && has_just_started(c)) {
+        error_set(err, ST_UNAVAILABLE,
+                  "the router has restarted and no worker with model '%.*s' is back yet",
+                  model.size > 100 ? 100 : (int)model.size, model.data);
+        err->retry_after_ms = 1000;
+        return err->code;
+    }
     return error_set(err, ST_NOT_FOUND, "model '%.*s' is not served here; models: %s",
                      model.size > 100 ? 100 : (int)model.size, model.data, known);
 }
@@ -88,9 +109,7 @@ static void reattach(core *c, core_link *l, request *r, uint32_t stream, uint32_
         return;
     }
     if (r->client != l || r->client_stream != stream) {
-        core_detach_client(c, r);
-        request_table_attach(c->requests, r, l, stream);
-        l->streams++;
+        core_attach_client(c, r, l, stream);
     }
     r->since_ms = c->now_ms;
     send_accepted(c, r, true);
@@ -162,21 +181,11 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
     r->tenant = l->tenant;
     r->next = r->acked = (uint32_t)submit->prior_count;
     if (submit->deadline_ms != 0) r->deadline_ms = c->now_ms + submit->deadline_ms;
-    request_table_attach(c->requests, r, l, submit->stream);
-    l->streams++;
+    core_attach_client(c, r, l, submit->stream);
     c->requests_total++;
     admission_push(&c->queue, r, false);
     send_accepted(c, r, false);
     core_dispatch(c);
-}
-
-/* Until a restarted router has heard from its workers it does not know what it does not know. */
-static bool may_become_known(const core *c)
-{
-    if (c->now_ms - c->started_ms < 5 * LIMIT_RESUME_UNKNOWN_MS) return true;
-    for (size_t i = 0; i < c->workers.count; i++)
-        if (c->workers.all[i]->link == NULL) return true;
-    return false;
 }
 
 static void resume_one(core *c, core_link *l, const id128 *id, uint32_t stream,
@@ -193,6 +202,7 @@ static void resume_one(core *c, core_link *l, const id128 *id, uint32_t stream,
         reattach(c, l, r, stream, next_wanted);
         return;
     }
+    if (r == NULL) c->has_predecessor = true;
     if (r == NULL && may_become_known(c) &&
         c->pending_resumes.size < LIMIT_REQUESTS * sizeof(pending_resume)) {
         pending_resume p = {l, *id, stream, next_wanted, c->now_ms};
@@ -284,8 +294,8 @@ static void on_query(core *c, const core_link *l, const msg_query *query)
         };
     }
     uint32_t running = 0;
-    for (size_t i = 0; i < request_table_count(c->requests); i++)
-        running += request_holds_slot(request_table_at(c->requests, i));
+    for (size_t i = 0; i < count; i++)
+        running += c->workers.all[i]->streams;
     envelope e = {.kind = ENVELOPE_REPORT};
     e.report = (msg_report){
         .id = query->id,

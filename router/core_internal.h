@@ -17,7 +17,8 @@ struct core_link {
     id128 instance;
     char *name;
     worker *worker;        /* a worker's link, once it registered */
-    uint32_t streams;      /* a client's open requests */
+    request *requests;     /* a client's open ones */
+    uint32_t streams;      /* how many */
     token_columns columns; /* towards a client, until its link is idle */
     core_link *previous, *next;
     core_link *next_dirty; /* in the list of links with something to flush */
@@ -48,7 +49,10 @@ struct core {
     uint64_t started_ms, now_ms;
     uint64_t requests_total, tokens_total;
     uint64_t seed_state;
+    size_t submit_bytes_freed; /* since the heap was trimmed last */
+    uint64_t trimmed_ms;
     bool draining;
+    bool has_predecessor; /* somebody came with a request of a router before this one */
 };
 
 /* Actions. */
@@ -57,7 +61,7 @@ void core_send_error(core *c, const core_link *l, uint32_t stream, const error *
 /* To its worker: again from r->acked, since a Resume acknowledges; repeats are dropped. */
 void core_send_resume(core *c, request *r);
 /* To its worker: end it and say so in a Finish, or drop it without a word. */
-void core_send_cancel(core *c, const request *r, finish_reason finish);
+void core_send_cancel(core *c, const request *r); /* with r->ending */
 void core_send_forget(core *c, const request *r);
 void core_forward_ack(core *c, request *r); /* r->acked, when its worker is up and idle */
 void core_refuse(core *c, const core_link *l, uint32_t stream, status code, const char *text);
@@ -73,7 +77,8 @@ void request_uncharge(request *r, uint32_t tokens);
 void request_leave_worker(request *r); /* nothing the worker says about it is heard any more */
 /* ST_OUT_OF_RANGE: it would not fit a message any more when sent on; nothing is kept. */
 MUST_USE status core_keep_submit(core *c, request *r, const msg_submit *submit, error *err);
-void core_forget_submit(request *r);
+void core_forget_submit(core *c, request *r);
+void core_attach_client(core *c, request *r, core_link *l, uint32_t stream);
 void core_detach_client(core *c, request *r);
 void core_done(core *c, request *r);
 /* The router itself ends it. A client that is away finds the error when it comes back. */

@@ -46,11 +46,9 @@ void core_worker_link_lost(core *c, worker *w)
     log_warn("worker=%s disconnected streams=%u grace_ms=%u", w->id, w->streams,
              c->options.worker_grace_ms);
     /* Stream numbers were the link's. */
-    for (size_t i = 0; i < request_table_count(c->requests); i++) {
-        request *r = request_table_at(c->requests, i);
-        if (r->worker != w || r->worker_stream == 0) continue;
-        worker_close_stream(w, r->worker_stream);
-        r->worker_stream = 0;
+    for (uint32_t slot = 0; slot < w->slot_count; slot++) {
+        request *r = w->stream_slots[slot];
+        if (r != NULL) worker_close_stream(w, r);
     }
 }
 
@@ -70,6 +68,7 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
     }
     if (r != NULL && r->worker_stream != 0) return; /* named twice */
     if (r == NULL) {
+        c->has_predecessor |= !live->yours;
         /* Ours, but ended: what told the worker so was lost with its link. */
         if (!live->yours) r = request_table_add(c->requests, &live->request_id);
         if (r == NULL) {
@@ -83,16 +82,14 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
         r->since_ms = r->client_gone_ms = c->now_ms;
         w->streams++;
     }
-    uint32_t stream = worker_open_stream(w, r);
-    if (stream == 0) {
+    if (!worker_open_stream(w, r)) {
         a->drop[a->drop_count++] = live->request_id;
         core_lose_worker(c, r);
         return;
     }
-    r->worker_stream = stream;
     r->rewinding = true;
     a->request_id[a->count] = r->id;
-    a->stream[a->count] = stream;
+    a->stream[a->count] = r->worker_stream;
     a->next_wanted[a->count] = r->client != NULL ? r->next : NEXT_WANTED_HOLD;
     a->count++;
 }
@@ -145,15 +142,15 @@ static void on_register(core *c, core_link *l, const msg_register *said)
 
     /* What we placed here and it does not hold: the Submit was lost with the link, or the worker
      * was restarted. */
-    for (size_t i = request_table_count(c->requests); i-- > 0;) {
+    for (uint32_t i = 0; known && i < request_table_end(c->requests); i++) {
         request *r = request_table_at(c->requests, i);
-        if (r->worker == w && r->worker_stream == 0) core_lose_worker(c, r);
+        if (r != NULL && r->worker == w && r->worker_stream == 0) core_lose_worker(c, r);
     }
     /* What the lost link may have taken with it. */
-    for (size_t i = 0; i < request_table_count(c->requests); i++) {
-        request *r = request_table_at(c->requests, i);
-        if (r->worker != w) continue;
-        if (r->state == REQUEST_ENDING) core_send_cancel(c, r, FINISH_CANCELLED);
+    for (uint32_t slot = 0; slot < w->slot_count; slot++) {
+        request *r = w->stream_slots[slot];
+        if (r == NULL) continue;
+        if (r->state == REQUEST_ENDING) core_send_cancel(c, r);
         core_forward_ack(c, r);
     }
     core_answer_pending_resumes(c);
@@ -183,14 +180,18 @@ static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, 
     r->next += fresh;
     request_uncharge(r, fresh);
     c->tokens_total += fresh;
-    if (r->submit != NULL) core_forget_submit(r);
+    core_forget_submit(c, r);
 }
 
 static void on_tokens(core *c, core_link *l, const msg_tokens *t)
 {
+    /* A batch comes when the caches have long held something else: fetch what will be touched. */
+    enum { AHEAD = 8 };
     token_cursor at = {0};
-    for (size_t g = 0; g < t->groups; g++)
+    for (size_t g = 0; g < t->groups; g++) {
+        if (g + AHEAD < t->groups) worker_prefetch_stream(l->worker, t->stream[g + AHEAD]);
         relay_group(c, worker_find_stream(l->worker, t->stream[g]), t, g, &at);
+    }
 }
 
 static void on_finish(core *c, core_link *l, const msg_finish *finish)
@@ -212,7 +213,7 @@ static void on_finish(core *c, core_link *l, const msg_finish *finish)
     e.finish.stream = r->client_stream;
     core_send(c, r->client, &e);
     r->rewinding = false;
-    core_forget_submit(r);
+    core_forget_submit(c, r);
     request_uncharge(r, r->cost);
     r->worker->streams--;
     request_set_state(r, REQUEST_FINISHED, c->now_ms);

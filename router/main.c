@@ -1,6 +1,7 @@
 /* gaggle-router: configuration -> objects -> loop -> teardown in reverse.
  *
  * Everything that decides is in core.c; this file joins it to sessions on a libuv loop. */
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +15,6 @@
 #include "proto/session.h"
 #include "router/auth.h"
 #include "router/core.h"
-
-enum { TICK_MS = 100 };
 
 #define DEFAULT_LISTEN        "tcp://127.0.0.1:7400"
 #define DEFAULT_WORKER_LISTEN "tcp://127.0.0.1:7410"
@@ -173,6 +172,7 @@ static void on_tick(uv_timer_t *timer)
 {
     router *r = timer->data;
     if (r->stopping) return;
+    uv_timer_start(timer, on_tick, link_until_tick_ms(&r->loop), 0);
     uint64_t now_ms = clock_now_ms();
     core_tick(r->core, now_ms);
     if (r->drain_deadline_ms == 0) return;
@@ -241,7 +241,7 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
         {"max-queue", 0, OPTION_U32, &s->queue_requests, "N", "requests that may wait [4096]", 1,
          LIMIT_REQUESTS},
         {"max-queue-bytes", 0, OPTION_U64, &s->queue_bytes, "SIZE",
-         "memory of their prompts [256M]", 0, 0},
+         "memory of their prompts [256M]", 1, 1e12},
         {"client-grace-ms", 0, OPTION_U32, &s->client_grace_ms, "MS",
          "a client may be away so long [30000]", 0, 0},
         {"worker-grace-ms", 0, OPTION_U32, &s->worker_grace_ms, "MS",
@@ -285,15 +285,14 @@ static bool url_has_tls(const char *url)
     return strncmp(url, "tls+tcp", 7) == 0 || strncmp(url, "wss", 3) == 0;
 }
 
-/* Opens every URL of one role and prints them into `ready`, a JSON array. */
-static status open_doors(router *r, const option_list *urls, door *d, const char *ca, char *ready,
-                         size_t ready_size, error *err)
+/* Opens every URL of one role and appends what they really are to `opened`. */
+static status open_doors(router *r, const option_list *urls, door *d, const char *ca,
+                         json_t *opened, error *err)
 {
     const link_tls tls = {.cert_file = r->settings.tls_cert,
                           .key_file = r->settings.tls_key,
                           .ca_file = ca,
                           .require_peer = ca != NULL};
-    size_t used = (size_t)snprintf(ready, ready_size, "[");
     for (size_t i = 0; i < urls->count; i++) {
         const char *url = urls->items[i];
         status st = auth_check_listener(&r->settings.auth, url, d->admits, err);
@@ -311,13 +310,22 @@ static status open_doors(router *r, const option_list *urls, door *d, const char
         else
             snprintf(real, sizeof real, "%s", url);
         log_info("listening url=%s for=%s", real, d->admits == ROLE_WORKER ? "workers" : "clients");
-        int wrote = snprintf(ready + used, ready_size - used, "%s\"%s\"", i > 0 ? "," : "", real);
-        used += (size_t)wrote;
-        if (used >= ready_size - 2)
-            return error_set(err, ST_INVALID_ARGUMENT, "the listen URLs are too long");
+        if (json_array_append_new(opened, json_string(real)) != 0)
+            return error_set(err, ST_INVALID_ARGUMENT, "the URL %s is not UTF-8", url);
     }
-    snprintf(ready + used, ready_size - used, "]");
     return ST_OK;
+}
+
+/* One line on stdout: for `gaggle up` and for scripts. */
+static void print_ready(json_t *clients, json_t *workers)
+{
+    json_t *ready =
+        json_pack("{s:b, s:O, s:O}", "ready", 1, "listen", clients, "worker_listen", workers);
+    CHECK(ready != NULL);
+    json_dumpf(ready, stdout, JSON_COMPACT);
+    putchar('\n');
+    fflush(stdout);
+    json_decref(ready);
 }
 
 static void start_loop_handles(router *r)
@@ -328,7 +336,7 @@ static void start_loop_handles(router *r)
     uv_signal_init(&r->loop, &r->sigint);
     uv_signal_init(&r->loop, &r->sigterm);
     r->tick.data = r->prepare.data = r->check.data = r->sigint.data = r->sigterm.data = r;
-    uv_timer_start(&r->tick, on_tick, TICK_MS, TICK_MS);
+    uv_timer_start(&r->tick, on_tick, link_until_tick_ms(&r->loop), 0);
     uv_prepare_start(&r->prepare, on_prepare);
     uv_check_start(&r->check, on_check);
     uv_signal_start(&r->sigint, on_signal, SIGINT);
@@ -348,25 +356,26 @@ static status serve(router *r, error *err)
     r->instance = id128_random();
     const core_io io = {.send = io_send, .is_idle = io_is_idle, .close = io_close, .ctx = r};
 
-    CHECK(uv_loop_init(&r->loop) == 0);
+    int rv = uv_loop_init(&r->loop);
+    if (rv != 0)
+        return error_set(err, ST_RESOURCE_EXHAUSTED, "starting the loop: %s", uv_strerror(rv));
     status st = session_hub_create(&r->hub, &r->loop, err);
     if (st != ST_OK) return st;
     r->core = core_create(&options, &io, clock_now_ms());
     start_loop_handles(r);
     r->client_door = (door){r, ROLE_CLIENT};
     r->worker_door = (door){r, ROLE_WORKER};
-    char clients[4096], workers[4096];
-    st = open_doors(r, &r->settings.listen, &r->client_door, r->settings.client_ca, clients,
-                    sizeof clients, err);
+    json_t *clients = json_array(), *workers = json_array();
+    st = open_doors(r, &r->settings.listen, &r->client_door, r->settings.client_ca, clients, err);
     if (st == ST_OK)
         st = open_doors(r, &r->settings.worker_listen, &r->worker_door, r->settings.worker_ca,
-                        workers, sizeof workers, err);
-    if (st == ST_OK) {
-        printf("{\"ready\":true,\"listen\":%s,\"worker_listen\":%s}\n", clients, workers);
-        fflush(stdout);
-    } else {
+                        workers, err);
+    if (st == ST_OK)
+        print_ready(clients, workers);
+    else
         stop(r);
-    }
+    json_decref(clients);
+    json_decref(workers);
     uv_run(&r->loop, UV_RUN_DEFAULT);
 
     core_destroy(r->core);

@@ -47,13 +47,17 @@ typedef struct kept_submit {
 typedef struct request {
     id128 id;
     struct core_link *client; /* NULL: away since client_gone_ms */
-    struct worker *worker;    /* NULL while QUEUED, and for answers the router ended itself */
-    kept_submit *submit;      /* NULL once a token was relayed */
-    error *failure;           /* an Error owed to a client that is away */
-    uint64_t since_ms;        /* of the last progress: entered the state, relayed, acknowledged */
-    uint64_t client_gone_ms;
-    uint64_t deadline_ms; /* absolute; 0 = none */
-    uint32_t table_index; /* place in the table's dense array */
+    struct request *client_next;
+    union {
+        struct request *client_previous; /* in the client's list */
+        uint64_t client_gone_ms;
+    };
+    struct worker *worker; /* NULL while QUEUED, and for answers the router ended itself */
+    kept_submit *submit;   /* NULL once a token was relayed */
+    error *failure;        /* an Error owed to a client that is away */
+    uint64_t since_ms;     /* of the last progress: entered the state, relayed, acknowledged */
+    uint64_t deadline_ms;  /* absolute; 0 = none */
+    uint32_t number;       /* in the table; of a free one, the next free one */
     uint32_t client_stream;
     uint32_t worker_stream; /* 0: its worker is away */
     uint32_t next;          /* token index; the total when FINISHED */
@@ -62,8 +66,9 @@ typedef struct request {
     uint32_t tenant;        /* whose API token; TENANT_UNKNOWN after a router restart */
     uint8_t state;          /* request_state */
     bool rewinding;
+    uint8_t ending; /* finish_reason, while ENDING: what the Cancel said */
 } request;
-_Static_assert(sizeof(request) <= 104, "a stream costs the router little memory");
+_Static_assert(sizeof(request) <= 112, "a stream costs the router little memory");
 
 #define TENANT_UNKNOWN UINT32_MAX
 

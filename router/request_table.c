@@ -7,18 +7,26 @@
 
 /* Open addressing with linear probing; a removed entry's followers are moved back (Knuth, TAOCP
  * 6.4, algorithm R), so there are no tombstones. At most three quarters full. */
-typedef struct pointer_table {
-    request **slots;
-    size_t capacity; /* power of two */
-    size_t count;
-} pointer_table;
+typedef struct number_table {
+    uint32_t *slots;   /* a request's number + 1; 0 = empty */
+    uint32_t capacity; /* power of two */
+    uint32_t count;
+} number_table;
 
 typedef uint64_t (*hash_function)(const request_table *t, const request *r);
 
+enum { NUMBER_NONE = UINT32_MAX };
+#define TIME_NONE UINT64_MAX
+
+/* The arrays have their full size from the start; what was never used of them is never touched and
+ * so takes no memory. */
 struct request_table {
-    request **all;
-    size_t count, capacity;
-    pointer_table by_id, by_stream;
+    request *all;       /* [LIMIT_REQUESTS] */
+    uint64_t *times_ms; /* [LIMIT_REQUESTS]; TIME_NONE for free numbers */
+    uint32_t end;       /* numbers below were given out once */
+    uint32_t first_free;
+    uint32_t count;
+    number_table by_id, by_stream;
     uint64_t seed;
 };
 
@@ -43,71 +51,77 @@ static uint64_t hash_request_stream(const request_table *t, const request *r)
     return hash_stream(t, r->client, r->client_stream);
 }
 
-static void insert(const request_table *t, pointer_table *p, hash_function hash, request *r);
-
-static void grow(const request_table *t, pointer_table *p, hash_function hash)
+static uint32_t home_of(const number_table *n, uint64_t hash)
 {
-    pointer_table old = *p;
-    p->capacity = old.capacity > 0 ? old.capacity * 2 : 64;
-    p->slots = mem_calloc(p->capacity, sizeof *p->slots);
-    p->count = 0;
-    for (size_t i = 0; i < old.capacity; i++)
-        if (old.slots[i] != NULL) insert(t, p, hash, old.slots[i]);
-    mem_free(old.slots);
+    return (uint32_t)hash & (n->capacity - 1);
 }
 
-static void insert(const request_table *t, pointer_table *p, hash_function hash, request *r)
+static void put(const request_table *t, number_table *n, hash_function hash, const request *r)
 {
-    if ((p->count + 1) * 4 > p->capacity * 3) grow(t, p, hash);
-    size_t i = hash(t, r) & (p->capacity - 1);
-    while (p->slots[i] != NULL)
-        i = (i + 1) & (p->capacity - 1);
-    p->slots[i] = r;
-    p->count++;
+    uint32_t i = home_of(n, hash(t, r));
+    while (n->slots[i] != 0)
+        i = (i + 1) & (n->capacity - 1);
+    n->slots[i] = r->number + 1;
 }
 
-static void erase(const request_table *t, pointer_table *p, hash_function hash, const request *r)
+static void insert(const request_table *t, number_table *n, hash_function hash, const request *r)
 {
-    size_t mask = p->capacity - 1;
-    size_t i = hash(t, r) & mask;
-    while (p->slots[i] != r) {
-        CHECK(p->slots[i] != NULL);
+    n->count++;
+    if (n->count * 4 > n->capacity * 3) {
+        number_table old = *n;
+        n->capacity = old.capacity > 0 ? old.capacity * 2 : 64;
+        n->slots = mem_calloc(n->capacity, sizeof *n->slots);
+        for (uint32_t i = 0; i < old.capacity; i++)
+            if (old.slots[i] != 0) put(t, n, hash, &t->all[old.slots[i] - 1]);
+        mem_free(old.slots);
+    }
+    put(t, n, hash, r);
+}
+
+static void erase(const request_table *t, number_table *n, hash_function hash, const request *r)
+{
+    uint32_t mask = n->capacity - 1;
+    uint32_t i = home_of(n, hash(t, r));
+    while (n->slots[i] != r->number + 1) {
+        CHECK(n->slots[i] != 0);
         i = (i + 1) & mask;
     }
-    size_t hole = i;
+    uint32_t hole = i;
     for (;;) {
         i = (i + 1) & mask;
-        request *follower = p->slots[i];
-        if (follower == NULL) break;
-        size_t home = hash(t, follower) & mask;
+        if (n->slots[i] == 0) break;
+        uint32_t home = home_of(n, hash(t, &t->all[n->slots[i] - 1]));
         if (((i - home) & mask) < ((i - hole) & mask)) continue; /* its home is behind the hole */
-        p->slots[hole] = follower;
+        n->slots[hole] = n->slots[i];
         hole = i;
     }
-    p->slots[hole] = NULL;
-    p->count--;
+    n->slots[hole] = 0;
+    n->count--;
 }
 
 request_table *request_table_create(uint64_t seed)
 {
     request_table *t = mem_calloc(1, sizeof *t);
     t->seed = seed;
+    t->first_free = NUMBER_NONE;
+    t->all = mem_calloc(LIMIT_REQUESTS, sizeof *t->all);
+    t->times_ms = mem_calloc(LIMIT_REQUESTS, sizeof *t->times_ms);
     return t;
 }
 
-static void request_free(request *r)
+static void forget(request *r)
 {
     mem_free(r->submit);
     mem_free(r->failure);
-    mem_free(r);
 }
 
 void request_table_destroy(request_table *t)
 {
     if (t == NULL) return;
-    for (size_t i = 0; i < t->count; i++)
-        request_free(t->all[i]);
+    for (uint32_t i = 0; i < t->end; i++)
+        if (request_table_at(t, i) != NULL) forget(&t->all[i]);
     mem_free(t->all);
+    mem_free(t->times_ms);
     mem_free(t->by_id.slots);
     mem_free(t->by_stream.slots);
     mem_free(t);
@@ -116,14 +130,15 @@ void request_table_destroy(request_table *t)
 request *request_table_add(request_table *t, const id128 *id)
 {
     if (t->count == LIMIT_REQUESTS) return NULL;
-    request *r = mem_calloc(1, sizeof *r);
-    r->id = *id;
-    if (t->count == t->capacity) {
-        t->capacity = t->capacity > 0 ? t->capacity + t->capacity / 2 : 64;
-        t->all = mem_realloc(t->all, t->capacity * sizeof *t->all);
-    }
-    r->table_index = (uint32_t)t->count;
-    t->all[t->count++] = r;
+    uint32_t number = t->first_free;
+    if (number != NUMBER_NONE)
+        t->first_free = t->all[number].number;
+    else
+        number = t->end++;
+    request *r = &t->all[number];
+    *r = (request){.id = *id, .number = number};
+    t->times_ms[number] = 0;
+    t->count++;
     insert(t, &t->by_id, hash_request_id, r);
     return r;
 }
@@ -132,29 +147,34 @@ void request_table_remove(request_table *t, request *r)
 {
     if (r->client != NULL) erase(t, &t->by_stream, hash_request_stream, r);
     erase(t, &t->by_id, hash_request_id, r);
-    request *last = t->all[--t->count];
-    t->all[r->table_index] = last;
-    last->table_index = r->table_index;
-    request_free(r);
+    forget(r);
+    uint32_t number = r->number;
+    *r = (request){.state = REQUEST_DONE, .number = t->first_free};
+    t->first_free = number;
+    t->times_ms[number] = TIME_NONE;
+    t->count--;
 }
 
 request *request_table_find(const request_table *t, const id128 *id)
 {
-    if (t->by_id.capacity == 0) return NULL;
-    size_t mask = t->by_id.capacity - 1;
-    for (size_t i = hash_id(t, id) & mask; t->by_id.slots[i] != NULL; i = (i + 1) & mask)
-        if (id128_equal(&t->by_id.slots[i]->id, id)) return t->by_id.slots[i];
+    const number_table *n = &t->by_id;
+    if (n->capacity == 0) return NULL;
+    for (uint32_t i = home_of(n, hash_id(t, id)); n->slots[i] != 0;
+         i = (i + 1) & (n->capacity - 1)) {
+        request *r = &t->all[n->slots[i] - 1];
+        if (id128_equal(&r->id, id)) return r;
+    }
     return NULL;
 }
 
 request *request_table_find_stream(const request_table *t, const struct core_link *client,
                                    uint32_t stream)
 {
-    if (t->by_stream.capacity == 0) return NULL;
-    size_t mask = t->by_stream.capacity - 1;
-    for (size_t i = hash_stream(t, client, stream) & mask; t->by_stream.slots[i] != NULL;
-         i = (i + 1) & mask) {
-        request *r = t->by_stream.slots[i];
+    const number_table *n = &t->by_stream;
+    if (n->capacity == 0) return NULL;
+    for (uint32_t i = home_of(n, hash_stream(t, client, stream)); n->slots[i] != 0;
+         i = (i + 1) & (n->capacity - 1)) {
+        request *r = &t->all[n->slots[i] - 1];
         if (r->client == client && r->client_stream == stream) return r;
     }
     return NULL;
@@ -175,7 +195,24 @@ size_t request_table_count(const request_table *t)
     return t->count;
 }
 
-request *request_table_at(const request_table *t, size_t index)
+uint32_t request_table_end(const request_table *t)
 {
-    return t->all[index];
+    return t->end;
+}
+
+request *request_table_at(const request_table *t, uint32_t number)
+{
+    return t->all[number].state != REQUEST_DONE ? &t->all[number] : NULL;
+}
+
+void request_table_wake_at(request_table *t, const request *r, uint64_t time_ms)
+{
+    t->times_ms[r->number] = time_ms;
+}
+
+request *request_table_due(const request_table *t, uint32_t number, uint64_t now_ms)
+{
+    while (number < t->end && t->times_ms[number] > now_ms)
+        number++;
+    return number < t->end ? &t->all[number] : NULL;
 }

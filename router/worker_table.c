@@ -60,7 +60,6 @@ static void worker_free(worker *w)
     forget_description(w);
     mem_free(w->id);
     mem_free(w->stream_slots);
-    mem_free(w->generations);
     mem_free(w->free_slots);
     buffer_free(&w->ack_stream);
     buffer_free(&w->ack_next);
@@ -98,40 +97,47 @@ static void grow_slots(worker *w)
 {
     uint32_t count = w->slot_count > 0 ? w->slot_count * 2 : 64;
     w->stream_slots = mem_realloc(w->stream_slots, count * sizeof(request *));
-    w->generations = mem_realloc(w->generations, count * sizeof(uint32_t));
-    w->free_slots = mem_realloc(w->free_slots, count * sizeof(uint32_t));
-    for (uint32_t i = w->slot_count; i < count; i++) {
+    w->free_slots = mem_realloc(w->free_slots, count * sizeof *w->free_slots);
+    for (uint32_t i = count; i-- > w->slot_count;) { /* so that the lowest is given out first */
         w->stream_slots[i] = NULL;
-        w->generations[i] = 1; /* so that no stream is numbered 0 */
-        w->free_slots[w->free_count++] = i;
+        w->free_slots[w->free_count++] = (uint16_t)i;
     }
     w->slot_count = count;
 }
 
-uint32_t worker_open_stream(worker *w, request *r)
+bool worker_open_stream(worker *w, request *r)
 {
     if (w->free_count == 0) {
-        if (w->slot_count == LIMIT_STREAMS_PER_LINK) return 0;
+        if (w->slot_count == LIMIT_STREAMS_PER_LINK) return false;
         grow_slots(w);
     }
     uint32_t slot = w->free_slots[--w->free_count];
     w->stream_slots[slot] = r;
-    return w->generations[slot] << SLOT_BITS | slot;
+    w->generation = (w->generation + 1) & (UINT32_MAX >> SLOT_BITS);
+    if (w->generation == 0) w->generation = 1; /* so that no stream is numbered 0 */
+    r->worker_stream = w->generation << SLOT_BITS | slot;
+    return true;
 }
 
 request *worker_find_stream(const worker *w, uint32_t stream)
 {
     uint32_t slot = stream & SLOT_MASK;
-    if (slot >= w->slot_count || w->generations[slot] != stream >> SLOT_BITS) return NULL;
-    return w->stream_slots[slot];
+    if (slot >= w->slot_count) return NULL;
+    request *r = w->stream_slots[slot];
+    return r != NULL && r->worker_stream == stream ? r : NULL;
 }
 
-void worker_close_stream(worker *w, uint32_t stream)
+void worker_prefetch_stream(const worker *w, uint32_t stream)
 {
     uint32_t slot = stream & SLOT_MASK;
-    CHECK(slot < w->slot_count && w->generations[slot] == stream >> SLOT_BITS);
+    if (slot < w->slot_count) __builtin_prefetch(w->stream_slots[slot], 1);
+}
+
+void worker_close_stream(worker *w, request *r)
+{
+    CHECK(r->worker_stream != 0 && worker_find_stream(w, r->worker_stream) == r);
+    uint32_t slot = r->worker_stream & SLOT_MASK;
     w->stream_slots[slot] = NULL;
-    w->generations[slot] = (w->generations[slot] + 1) & (UINT32_MAX >> SLOT_BITS);
-    if (w->generations[slot] == 0) w->generations[slot] = 1;
-    w->free_slots[w->free_count++] = slot;
+    w->free_slots[w->free_count++] = (uint16_t)slot;
+    r->worker_stream = 0;
 }

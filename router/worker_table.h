@@ -2,8 +2,8 @@
  *
  * A worker is known by its worker_id from its Register on. When its link drops it stays for the
  * worker grace (link NULL), so that a short cut loses nothing. Stream numbers on a worker's link
- * are given out here: a slot in the low bits, the slot's generation above, so that a late message
- * for an old stream never meets a new one. Loop thread. */
+ * are given out here: a slot in the low bits, above it a number that each opening counts up, so
+ * that a late message for an old stream never meets a new one. Loop thread. */
 #ifndef GAGGLE_ROUTER_WORKER_TABLE_H
 #define GAGGLE_ROUTER_WORKER_TABLE_H
 
@@ -27,11 +27,10 @@ typedef struct worker {
     uint32_t streams;            /* requests placed here and not finished */
     uint64_t outstanding_tokens; /* sum of their costs */
 
-    request **stream_slots; /* [LIMIT_STREAMS_PER_LINK], grown as needed */
-    uint32_t *generations;
-    uint32_t slot_count;
-    uint32_t *free_slots;
-    uint32_t free_count;
+    request **stream_slots; /* [slot_count <= LIMIT_STREAMS_PER_LINK] */
+    uint16_t *free_slots;   /* a stack */
+    uint32_t slot_count, free_count;
+    uint32_t generation; /* of the stream opened last */
 
     buffer ack_stream, ack_next; /* uint32_t columns that wait for the link to be idle */
 } worker;
@@ -53,10 +52,13 @@ void worker_table_free(worker_table *t);
 /* Does it offer `model`? Else NULL. */
 const worker_model *worker_find_model(const worker *w, text_view model);
 
-/* A number for the request on this worker's link; 0 when LIMIT_STREAMS_PER_LINK are in use. */
-uint32_t worker_open_stream(worker *w, request *r);
+/* Give the request a number on this worker's link (worker_stream); false when
+ * LIMIT_STREAMS_PER_LINK are in use. */
+bool worker_open_stream(worker *w, request *r);
 /* The request behind a number the worker used, or NULL for one that is over. */
 request *worker_find_stream(const worker *w, uint32_t stream);
-void worker_close_stream(worker *w, uint32_t stream);
+/* It will be asked for soon. */
+void worker_prefetch_stream(const worker *w, uint32_t stream);
+void worker_close_stream(worker *w, request *r); /* its worker_stream is 0 again */
 
 #endif

@@ -1,11 +1,13 @@
 #!/bin/sh
 # Installs what is missing from the distribution's packages (Debian 12, Ubuntu 22.04 and 24.04).
 # Does nothing, and needs no rights, when everything is there.
+#
+# usage: install-deps.sh [PACKAGE...]    these, too
 set -eu
 
-packages="gcc cmake ninja-build pkg-config protobuf-c-compiler protobuf-compiler
+packages="gcc g++ cmake ninja-build pkg-config protobuf-c-compiler protobuf-compiler
   libuv1-dev libnng-dev libprotobuf-c-dev libpcre2-dev libutf8proc-dev libjansson-dev libxxhash-dev
-  libcmocka-dev openssl xz-utils python3 python3-venv"
+  libcmocka-dev openssl xz-utils python3 python3-venv $*"
 
 missing=""
 for package in $packages; do

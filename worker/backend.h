@@ -7,9 +7,9 @@
  * Engine thread only. Steps run in the order in which they were submitted, each as if the ones
  * before it were over: a block that one step reads may be given to the next.
  *
- * Determinism: a CPU step gives each output row as a fixed-order function of that row's own
- * inputs, so a sequence's logits are bit-identical in any batch, chunked or whole, cached or not.
- */
+ * Determinism: a CPU step, and a batch-invariant CUDA step, gives each output row as a fixed-order
+ * function of that row's own inputs, so a sequence's logits are bit-identical in any batch, chunked
+ * or whole, cached or not. */
 #ifndef GAGGLE_WORKER_BACKEND_H
 #define GAGGLE_WORKER_BACKEND_H
 
@@ -52,7 +52,8 @@ typedef struct backend_capacity {
     uint64_t kv_block_bytes; /* all layers, K and V */
     uint32_t step_tokens;
     uint32_t step_sequences;
-    uint32_t steps_ahead; /* steps that may be submitted before an earlier one is collected; 0 or 1 */
+    uint32_t
+        steps_ahead; /* steps that may be submitted before an earlier one is collected; 0 or 1 */
 } backend_capacity;
 
 typedef struct backend backend;
@@ -81,6 +82,14 @@ typedef struct backend_options {
     uint32_t step_tokens;    /* 0 = the backend's default */
     uint32_t step_sequences; /* 0 = the backend's default */
     uint32_t vocab_used;     /* ids at and above are padding; 0 = the model's vocab_size */
+    /* CUDA: */
+    uint32_t device_ordinal;
+    uint32_t context_max;      /* of any sequence; 0 = the model's */
+    double memory_utilization; /* share of the device's memory; 0 = the backend's default */
+    bool batch_invariant;      /* a row's bits depend on its own sequence alone */
+    bool eager;                /* no CUDA graphs; for tests */
+    bool plan_only;            /* work out what memory would be used for, and stop */
+    uint64_t fail_device_call; /* for tests: the Nth call of the device fails; 0 = none */
 } backend_options;
 
 /* `m` must outlive it. ST_RESOURCE_EXHAUSTED: the KV memory could not be had; says how much. */

@@ -1,9 +1,14 @@
 /* bench: what limits a step is known, so a figure stands beside its ceiling.
  *
- *   decode   every step reads all weights once, and each stream's KV: bytes a second, against a
- *            loop over all threads that only reads
- *   prefill  weights are reused for many tokens: multiply-adds a second, against a loop over all
- *            threads that only multiplies and adds in registers
+ *   decode   every step reads all weights once, and each stream's KV: bytes a second, against
+ *            memory's: on the CPU a loop over all threads that only reads, on a GPU a large copy
+ *   prefill  weights are reused for many tokens: multiply-adds a second, against arithmetic's: on
+ *            the CPU a loop over all threads that only multiplies and adds in registers, on a GPU
+ *            the vendor's library with a large product
+ *   load     a checkpoint's way to a GPU: seconds until the backend is ready
+ *
+ * Steps follow each other as the engine's do: on a GPU each is submitted before the one before it
+ * is collected.
  *
  * Ceilings and figures are taken in turns within one run, the best of several rounds each: a
  * neighbour on a shared machine slows some rounds, and nothing makes one too fast. */
@@ -16,10 +21,10 @@
 #include "common/clock.h"
 #include "common/mem.h"
 #include "common/options.h"
-#include "worker/backend.h"
 #include "worker/cpu/kernels/kernels.h"
 #include "worker/cpu/memory.h"
 #include "worker/cpu/thread_pool.h"
+#include "worker/device.h"
 
 #define READ_BYTES  (256ull * LIMIT_MIB) /* several times any cache */
 #define READ_PIECE  (1ull * LIMIT_MIB)
@@ -29,10 +34,15 @@ typedef struct bench {
     const char *dir, *load_format, *device;
     uint32_t threads, prompt_tokens, output_tokens, streams, rounds;
 
+    double memory_utilization;
+    bool batch_invariant, enforce_eager;
+
+    device_choice choice;
     model *model;
     backend *backend;
-    thread_pool *pool; /* for the ceilings; asleep while the backend works */
-    uint8_t *memory;   /* [READ_BYTES] */
+    thread_pool *pool; /* CPU: for the ceilings; asleep while the backend works */
+    uint8_t *memory;   /* CPU: [READ_BYTES] */
+    uint32_t *tokens;  /* [streams] of a decode step */
     uint32_t *ids;     /* [streams * (prompt + output)] */
     uint32_t *blocks;  /* [streams * blocks_per_stream] */
     uint32_t blocks_per_stream;
@@ -43,6 +53,7 @@ typedef struct bench {
     _Atomic uint64_t read_sum;
     double read_bytes_per_s, flops_per_s; /* ceilings */
     double prefill_s, decode_s;           /* all prompts; one step of all streams, on average */
+    double load_s;                        /* from the mapped model to a backend that is ready */
 } bench;
 
 static double seconds_since(uint64_t start_ns)
@@ -86,7 +97,7 @@ static void burn_piece(void *ctx, uint32_t item, uint32_t thread)
     cpu_kernels_available(&count)[0]->burn(BURN_ROUNDS / 10, &sink);
 }
 
-static void measure_ceilings(bench *s)
+static void measure_cpu_ceilings(bench *s)
 {
     uint64_t start = clock_now_ns();
     thread_pool_run(s->pool, READ_BYTES / READ_PIECE, read_piece, s);
@@ -128,27 +139,43 @@ static uint32_t *stream_ids(const bench *s, uint32_t stream)
     return s->ids + (size_t)stream * (s->prompt_tokens + s->output_tokens);
 }
 
-static status decode_step(bench *s, uint32_t *tokens, uint32_t index, error *err)
+/* Step `index` of the answers: its input ids are here where the step before is collected. */
+static status submit_decode(bench *s, uint32_t index, error *err)
 {
+    bool known = index == 0 || s->backend->capacity.steps_ahead == 0;
     for (uint32_t i = 0; i < s->streams; i++) {
         step_sequence *seq = &s->sequences[i];
-        tokens[i] = stream_ids(s, i)[s->prompt_tokens + index] = s->sampled[i].id;
+        s->tokens[i] = known ? s->sampled[i].id : STEP_TOKEN_PENDING;
+        stream_ids(s, i)[s->prompt_tokens + index] = s->tokens[i];
         seq->token_begin = i;
         seq->token_count = 1;
         seq->position = s->prompt_tokens + index;
         seq->wants_sample = true;
         seq->context.id_count = seq->position + 1;
     }
-    step_plan plan = {.tokens = tokens,
+    step_plan plan = {.tokens = s->tokens,
                       .token_count = s->streams,
                       .sequences = s->sequences,
                       .sequence_count = s->streams};
-    return backend_step(s->backend, &plan, s->sampled, err);
+    return backend_submit(s->backend, &plan, err);
+}
+
+static status decode_all(bench *s, error *err)
+{
+    uint32_t submitted = 0, ahead = s->backend->capacity.steps_ahead;
+    status st = ST_OK;
+    for (uint32_t collected = 0; collected < s->output_tokens && st == ST_OK; collected++) {
+        for (; submitted <= collected + ahead && submitted < s->output_tokens && st == ST_OK;
+             submitted++)
+            st = submit_decode(s, submitted, err);
+        if (st == ST_OK) st = backend_collect(s->backend, s->sampled, err);
+    }
+    return st;
 }
 
 static status measure_round(bench *s, error *err)
 {
-    measure_ceilings(s);
+    if (s->choice.cuda == NULL) measure_cpu_ceilings(s);
     uint64_t start = clock_now_ns();
     for (uint32_t i = 0; i < s->streams; i++) {
         s->sequences[i].context.id_count = s->prompt_tokens;
@@ -157,13 +184,9 @@ static status measure_round(bench *s, error *err)
     }
     s->prefill_s = shorter(s->prefill_s, seconds_since(start));
 
-    uint32_t *tokens = mem_calloc(s->streams, sizeof *tokens);
-    status st = ST_OK;
     start = clock_now_ns();
-    for (uint32_t i = 0; i < s->output_tokens && st == ST_OK; i++)
-        st = decode_step(s, tokens, i, err);
+    status st = decode_all(s, err);
     s->decode_s = shorter(s->decode_s, seconds_since(start) / s->output_tokens);
-    mem_free(tokens);
     return st;
 }
 
@@ -202,9 +225,12 @@ static double decode_bytes(const bench *s)
     return weights + s->streams * positions * kv_token;
 }
 
-static void print_line(const char *work, double figure, const char *unit, double ceiling)
+static void print_line(const char *kind, uint32_t size, double figure, const char *unit,
+                       double ceiling)
 {
-    fprintf(stderr, "%-10s %10.1f %-8s  of %10.1f  %5.1f %%\n", work, figure, unit, ceiling,
+    char work[32];
+    snprintf(work, sizeof work, "%s_%u", kind, size);
+    fprintf(stderr, "%-14s %10.1f %-8s  of %10.1f  %5.1f %%\n", work, figure, unit, ceiling,
             100.0 * figure / ceiling);
     printf("%s,%.2f,%s,%.2f,%.3f\n", work, figure, unit, ceiling, figure / ceiling);
 }
@@ -220,11 +246,19 @@ static void print_results(const bench *s)
             (double)s->model->weight_bytes / LIMIT_MIB, s->prompt_tokens, s->output_tokens,
             s->streams, s->rounds, s->read_bytes_per_s * 1e-9, s->flops_per_s * 1e-9);
     puts("work,figure,unit,ceiling,ratio");
-    print_line("decode", s->streams / s->decode_s, "token/s",
+    print_line("decode", s->streams, s->streams / s->decode_s, "token/s",
                s->streams * s->read_bytes_per_s / step_bytes);
-    print_line("decode", step_bytes / s->decode_s * 1e-9, "GB/s", s->read_bytes_per_s * 1e-9);
-    print_line("prefill", tokens / s->prefill_s, "token/s", tokens * s->flops_per_s / flops);
-    print_line("prefill", flops / s->prefill_s * 1e-9, "GFLOP/s", s->flops_per_s * 1e-9);
+    print_line("decode", s->streams, step_bytes / s->decode_s * 1e-9, "GB/s",
+               s->read_bytes_per_s * 1e-9);
+    print_line("prefill", s->prompt_tokens, tokens / s->prefill_s, "token/s",
+               tokens * s->flops_per_s / flops);
+    print_line("prefill", s->prompt_tokens, flops / s->prefill_s * 1e-9, "GFLOP/s",
+               s->flops_per_s * 1e-9);
+    if (s->choice.cuda == NULL || s->model->is_dummy) return;
+    double weight_bytes = (double)s->model->weight_bytes;
+    fprintf(stderr, "load           %10.2f s, %.1f GB/s\n", s->load_s,
+            weight_bytes / s->load_s * 1e-9);
+    printf("load_%.0fb,%.2f,s,,\n", weight_bytes / 2e9, s->load_s);
 }
 
 /* -- setup --------------------------------------------------------------------- */
@@ -235,16 +269,21 @@ static status parse(bench *s, int argc, char **argv, error *err)
         {"model", 'm', OPTION_TEXT, &s->dir, "DIR", "Hugging Face model folder", 0, 0},
         {"load-format", 0, OPTION_TEXT, &s->load_format, "FORMAT",
          "safetensors, or dummy: random weights of config.json's shape [safetensors]", 0, 0},
-        {"device", 0, OPTION_TEXT, &s->device, "DEVICE", "cpu [cpu]", 0, 0},
+        {"device", 0, OPTION_TEXT, &s->device, "DEVICE", "cpu or cuda:N [cpu]", 0, 0},
         {"threads", 't', OPTION_U32, &s->threads, "N", "CPU threads [all]", 0,
          THREAD_POOL_THREADS_MAX},
         {"prompt-tokens", 0, OPTION_U32, &s->prompt_tokens, "N", "of each stream [512]", 1,
-         LIMIT_CONTEXT_TOKENS / 2},
+         LIMIT_CONTEXT_TOKENS / 2.0},
         {"output-tokens", 0, OPTION_U32, &s->output_tokens, "N", "decode steps [32]", 1,
-         LIMIT_CONTEXT_TOKENS / 2},
+         LIMIT_CONTEXT_TOKENS / 2.0},
         {"streams", 0, OPTION_U32, &s->streams, "N", "decoded together [1]", 1,
          LIMIT_STEP_SEQUENCES},
         {"rounds", 0, OPTION_U32, &s->rounds, "N", "the best counts [5]", 1, 1000},
+        {"gpu-memory-utilization", 0, OPTION_F64, &s->memory_utilization, "SHARE",
+         "of a GPU's memory [0.90]", 0.05, 1.0},
+        {"batch-invariant", 0, OPTION_FLAG, &s->batch_invariant, NULL,
+         "GPU: the same bits whatever else runs", 0, 0},
+        {"enforce-eager", 0, OPTION_FLAG, &s->enforce_eager, NULL, "GPU: no CUDA graphs", 0, 0},
     };
     const option_table table = {
         .usage = "gaggle-worker bench -m DIR [options]",
@@ -257,27 +296,39 @@ static status parse(bench *s, int argc, char **argv, error *err)
     if (st != ST_OK) return st;
     if (s->dir == NULL)
         return error_set(err, ST_INVALID_ARGUMENT, "no model: give -m DIR, with a config.json");
-    if (strcmp(s->device, "cpu") != 0)
-        return error_set(err, ST_INVALID_ARGUMENT, "--device is '%s'; it must be cpu", s->device);
     if (strcmp(s->load_format, "dummy") != 0 && strcmp(s->load_format, "safetensors") != 0)
         return error_set(err, ST_INVALID_ARGUMENT,
                          "--load-format is '%s'; it must be safetensors or dummy", s->load_format);
-    return ST_OK;
+    return device_choose(&s->choice, s->device, err);
 }
 
 static status create_backend(bench *s, error *err)
 {
-    load_format format = strcmp(s->load_format, "dummy") == 0 ? LOAD_DUMMY : LOAD_SAFETENSORS;
-    status st = model_load(&s->model, s->dir, format, NULL, NULL, err);
+    load_format format = device_load_format(&s->choice, strcmp(s->load_format, "dummy") == 0);
+    status st = ST_OK;
+    if (s->choice.cuda != NULL)
+        st = s->choice.cuda->measure_ceilings(s->choice.ordinal, &s->read_bytes_per_s,
+                                              &s->flops_per_s, err);
+    if (st != ST_OK) return st;
+    st = model_load(&s->model, s->dir, format, NULL, NULL, err);
     if (st != ST_OK) return st;
     uint32_t tokens = s->prompt_tokens + s->output_tokens;
     if (tokens > s->model->config.context_max)
         return error_set(err, ST_INVALID_ARGUMENT,
                          "prompt and output are %u tokens; the model's context is %u", tokens,
                          s->model->config.context_max);
-    backend_options options = {.threads = s->threads, .step_sequences = s->streams};
-    st = cpu_backend_create(&s->backend, s->model, &options, err);
+    model_limit_context(s->model, tokens);
+    backend_options options = {.threads = s->threads,
+                               .step_sequences = s->streams,
+                               .memory_utilization = s->memory_utilization,
+                               .batch_invariant = s->batch_invariant,
+                               .eager = s->enforce_eager};
+    char plan[CUDA_PLAN_TEXT];
+    uint64_t start = clock_now_ns();
+    st = device_create_backend(&s->backend, &s->choice, s->model, &options, NULL, NULL, plan, err);
     if (st != ST_OK) return st;
+    s->load_s = seconds_since(start);
+    fputs(plan, stderr);
     s->blocks_per_stream = (tokens + LIMIT_KV_BLOCK_TOKENS - 1) / LIMIT_KV_BLOCK_TOKENS;
     uint64_t needed = (uint64_t)s->blocks_per_stream * s->streams;
     const backend_capacity *capacity = &s->backend->capacity;
@@ -307,11 +358,15 @@ static status create_streams(bench *s, error *err)
         for (uint32_t k = 0; k < tokens; k++)
             ids[k] = (k * 7919u + i * 104729u) % s->model->config.vocab_size;
         s->sequences[i] =
-            (step_sequence){.blocks = s->blocks + (size_t)i * s->blocks_per_stream,
+            (step_sequence){.key = i,
+                            .slot = i,
+                            .blocks = s->blocks + (size_t)i * s->blocks_per_stream,
                             .block_count = s->blocks_per_stream,
                             .sampling = &s->greedy,
                             .context = {.ids = ids, .prompt_count = s->prompt_tokens}};
     }
+    s->tokens = mem_calloc(s->streams, sizeof *s->tokens);
+    if (s->choice.cuda != NULL) return ST_OK;
     s->memory = memory_reserve(READ_BYTES);
     if (s->memory == NULL)
         return error_set(err, ST_RESOURCE_EXHAUSTED, "no memory for the bandwidth's ceiling");
@@ -322,7 +377,8 @@ static status create_streams(bench *s, error *err)
 static void bench_fini(bench *s)
 {
     thread_pool_destroy(s->pool);
-    memory_release(s->memory, READ_BYTES);
+    if (s->memory != NULL) memory_release(s->memory, READ_BYTES);
+    mem_free(s->tokens);
     mem_free(s->sampled);
     mem_free(s->sequences);
     mem_free(s->blocks);

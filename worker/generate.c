@@ -252,6 +252,10 @@ static status start(run *r, int argc, char **argv, error *err)
                          strerror(errno));
     st = load_model(&r->loaded, &r->settings.model, err);
     if (st != ST_OK) return st;
+    if (r->settings.model.dry_run) {
+        r->input_ended = true;
+        return ST_OK;
+    }
     engine_options options = r->loaded.engine;
     options.clock_us = now_us;
     return engine_create(&r->engine, r->loaded.backend, r->loaded.model, r->loaded.tokenizer,

@@ -6,13 +6,16 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "worker/device.h"
 
-/* On a CPU a sequence more than this in the batch costs every other one more than it gains. */
-enum { SEQUENCES_DEFAULT = 64 };
+/* On a CPU a sequence more than this in the batch costs every other one more than it gains; a GPU
+ * backend knows its own number. */
+enum { CPU_SEQUENCES_DEFAULT = 64 };
 
 model_settings model_settings_default(void)
 {
-    return (model_settings){.load_format = "auto", .device = "auto", .prefix_cache = true};
+    return (model_settings){
+        .load_format = "auto", .device = "auto", .prefix_cache = true, .memory_utilization = 0.90};
 }
 
 void model_option_rows(model_settings *s, option_row *rows)
@@ -21,9 +24,9 @@ void model_option_rows(model_settings *s, option_row *rows)
         {"model", 'm', OPTION_TEXT, &s->dir, "DIR", "Hugging Face model folder", 0, 0},
         {"load-format", 0, OPTION_TEXT, &s->load_format, "FORMAT",
          "auto, safetensors or dummy (random weights) [auto]", 0, 0},
-        {"device", 0, OPTION_TEXT, &s->device, "DEVICE", "auto or cpu [auto]", 0, 0},
+        {"device", 0, OPTION_TEXT, &s->device, "DEVICE", "auto, cpu or cuda:N [auto]", 0, 0},
         {"threads", 't', OPTION_U32, &s->threads, "N", "CPU threads [all]", 0, 1024},
-        {"max-num-seqs", 0, OPTION_U32, &s->sequences_max, "N", "answers at once [64]", 1,
+        {"max-num-seqs", 0, OPTION_U32, &s->sequences_max, "N", "answers at once [by device]", 1,
          LIMIT_STEP_SEQUENCES},
         {"max-model-len", 0, OPTION_U32, &s->context_max, "TOKENS",
          "prompt and answer together [the model's]", 1, LIMIT_CONTEXT_TOKENS},
@@ -33,6 +36,15 @@ void model_option_rows(model_settings *s, option_row *rows)
          "memory for keys and values [from free memory]", 0, 0},
         {"prefix-cache", 0, OPTION_FLAG, &s->prefix_cache, NULL,
          "reuse equal beginnings of prompts [on; --no-prefix-cache]", 0, 0},
+        {"gpu-memory-utilization", 0, OPTION_F64, &s->memory_utilization, "SHARE",
+         "of a GPU's memory [0.90]", 0.05, 1.0},
+        {"batch-invariant", 0, OPTION_FLAG, &s->batch_invariant, NULL,
+         "GPU: the same bits whatever else runs; slower", 0, 0},
+        {"enforce-eager", 0, OPTION_FLAG, &s->enforce_eager, NULL, "GPU: no CUDA graphs", 0, 0},
+        {"dry-run", 0, OPTION_FLAG, &s->dry_run, NULL, "print the GPU's memory plan and stop", 0,
+         0},
+        {"debug-fail-device-call", 0, OPTION_U64, &s->debug_fail_device_call, "N",
+         "for tests: the GPU's Nth call fails", 0, 0},
     };
     memcpy(rows, all, sizeof all);
 }
@@ -84,19 +96,17 @@ static void describe_defaults(loaded_model *loaded)
                  (double)d->repetition_penalty);
 }
 
-static status parse_choices(const model_settings *s, load_format *format, error *err)
+static status parse_choices(const model_settings *s, device_choice *device, load_format *format,
+                            error *err)
 {
-    *format = LOAD_SAFETENSORS;
-    if (strcmp(s->load_format, "dummy") == 0)
-        *format = LOAD_DUMMY;
-    else if (strcmp(s->load_format, "auto") != 0 && strcmp(s->load_format, "safetensors") != 0)
+    bool dummy = strcmp(s->load_format, "dummy") == 0;
+    if (!dummy && strcmp(s->load_format, "auto") != 0 && strcmp(s->load_format, "safetensors") != 0)
         return error_set(err, ST_INVALID_ARGUMENT,
                          "--load-format is '%s'; it must be auto, safetensors or dummy",
                          s->load_format);
-    if (strcmp(s->device, "auto") != 0 && strcmp(s->device, "cpu") != 0)
-        return error_set(err, ST_INVALID_ARGUMENT, "--device is '%s'; it must be auto or cpu",
-                         s->device);
-    return ST_OK;
+    status st = device_choose(device, s->device, err);
+    if (st == ST_OK) *format = device_load_format(device, dummy);
+    return st;
 }
 
 static status load_template(loaded_model *out, const model_settings *s, error *err)
@@ -108,10 +118,11 @@ static status load_template(loaded_model *out, const model_settings *s, error *e
     return st;
 }
 
-static status size_engine(loaded_model *out, const model_settings *s, error *err)
+static status size_engine(loaded_model *out, const model_settings *s, bool on_cpu, error *err)
 {
     const backend_capacity *c = &out->backend->capacity;
-    uint32_t sequences = s->sequences_max > 0 ? s->sequences_max : SEQUENCES_DEFAULT;
+    uint32_t sequences = s->sequences_max;
+    if (sequences == 0) sequences = on_cpu ? CPU_SEQUENCES_DEFAULT : c->step_sequences;
     out->engine = engine_options_default();
     out->engine.sequences_max = sequences < c->step_sequences ? sequences : c->step_sequences;
     out->engine.step_tokens = c->step_tokens;
@@ -133,11 +144,24 @@ static status size_engine(loaded_model *out, const model_settings *s, error *err
     return ST_OK;
 }
 
+/* As asked for on stdout, otherwise for whoever reads the log, line by line. */
+static void show_plan(const model_settings *s, char *plan)
+{
+    if (s->dry_run) {
+        fputs(plan[0] != '\0' ? plan : "the CPU backend maps weights and needs no plan\n", stdout);
+        return;
+    }
+    for (char *rest, *line = strtok_r(plan, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest))
+        log_info("%s", line);
+}
+
 status load_model(loaded_model *out, const model_settings *s, error *err)
 {
     *out = (loaded_model){0};
-    load_format format;
-    status st = parse_choices(s, &format, err);
+    load_format format = LOAD_SAFETENSORS;
+    device_choice device;
+    status st = parse_choices(s, &device, &format, err);
     if (st != ST_OK) return st;
     progress shown = {.shown_ms = clock_now_ms(), .is_terminal = isatty(STDERR_FILENO) != 0};
     st = model_load(&out->model, s->dir, format, show_progress, &shown, err);
@@ -146,11 +170,12 @@ status load_model(loaded_model *out, const model_settings *s, error *err)
         return error_set(err, ST_INVALID_ARGUMENT,
                          "--max-model-len is %u; the model's context has %u tokens", s->context_max,
                          out->model->config.context_max);
+    if (s->context_max > 0) model_limit_context(out->model, s->context_max);
     st = tokenizer_load(&out->tokenizer, s->dir, err);
     if (st != ST_OK) return st;
     st = load_template(out, s, err);
     if (st != ST_OK) return st;
-    const backend_options options = {
+    backend_options options = {
         .threads = s->threads,
         .kv_bytes = s->kv_bytes,
         .step_tokens = s->step_tokens,
@@ -158,10 +183,19 @@ status load_model(loaded_model *out, const model_settings *s, error *err)
         .vocab_used = tokenizer_vocab_size(out->tokenizer) < out->model->config.vocab_size
                           ? tokenizer_vocab_size(out->tokenizer)
                           : out->model->config.vocab_size,
+        .memory_utilization = s->memory_utilization,
+        .batch_invariant = s->batch_invariant,
+        .eager = s->enforce_eager,
+        .plan_only = s->dry_run,
+        .fail_device_call = s->debug_fail_device_call,
     };
-    st = cpu_backend_create(&out->backend, out->model, &options, err);
+    char plan[CUDA_PLAN_TEXT];
+    st = device_create_backend(&out->backend, &device, out->model, &options, show_progress, &shown,
+                               plan, err);
     if (st != ST_OK) return st;
-    st = size_engine(out, s, err);
+    show_plan(s, plan);
+    if (s->dry_run) return ST_OK;
+    st = size_engine(out, s, device.cuda == NULL, err);
     if (st != ST_OK) return st;
     describe_defaults(out);
     return ST_OK;

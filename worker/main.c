@@ -2,7 +2,8 @@
  *
  *     gaggle-worker -m DIR --router URL     serve (below: settings -> objects -> loop -> teardown)
  *     gaggle-worker generate ...            the engine alone, no router   (generate.c)
- *     gaggle-worker bench ...               speed against the roofline    (bench.c) */
+ *     gaggle-worker bench ...               speed against the roofline    (bench.c)
+ *     gaggle-worker devices                 the devices it could run on, a line each */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "worker/bench.h"
+#include "worker/device.h"
 #include "worker/generate.h"
 #include "worker/load_model.h"
 #include "worker/router_link.h"
@@ -40,6 +42,19 @@ typedef struct worker {
     bool announced;
     error why;
 } worker;
+
+/* What the wire would not carry is refused here, in the words of the command line. */
+static status check_name(const char *what, const char *name, error *err)
+{
+    size_t size = strlen(name);
+    if (size == 0 || size > LIMIT_NAME_BYTES)
+        return error_set(err, ST_INVALID_ARGUMENT, "%s has %zu bytes; it must have 1 to %u", what,
+                         size, LIMIT_NAME_BYTES);
+    size_t valid = text_valid_size(text_of(name));
+    if (valid == size) return ST_OK;
+    return error_set(err, ST_INVALID_ARGUMENT, "%s must be UTF-8; byte %zu is 0x%02x", what, valid,
+                     (unsigned)(unsigned char)name[valid]);
+}
 
 static status read_settings(settings *s, int argc, char **argv, error *err)
 {
@@ -69,7 +84,7 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
     model_option_rows(&s->model, rows);
     memcpy(rows + MODEL_OPTION_ROWS, own, sizeof own);
     const option_table table = {
-        .usage = "gaggle-worker -m DIR [options]   (or: gaggle-worker generate|bench --help)",
+        .usage = "gaggle-worker -m DIR [options]   (or: gaggle-worker generate|bench|devices)",
         .about = "Runs a model and serves it through a router, which it dials.",
         .rows = rows,
         .row_count = OWN + MODEL_OPTION_ROWS,
@@ -80,13 +95,10 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
         return error_set(err, ST_INVALID_ARGUMENT,
                          "no model: give -m DIR, a Hugging Face folder (config.json, "
                          "*.safetensors, tokenizer.json)");
-    if (s->name != NULL && strlen(s->name) > LIMIT_NAME_BYTES)
-        return error_set(err, ST_INVALID_ARGUMENT, "--name has %zu bytes; the limit is %u",
-                         strlen(s->name), LIMIT_NAME_BYTES);
-    if (s->served_model_name != NULL && strlen(s->served_model_name) > LIMIT_NAME_BYTES)
-        return error_set(err, ST_INVALID_ARGUMENT,
-                         "--served-model-name has %zu bytes; the limit is %u",
-                         strlen(s->served_model_name), LIMIT_NAME_BYTES);
+    if (s->name != NULL && (st = check_name("--name", s->name, err))) return st;
+    if (s->served_model_name != NULL &&
+        (st = check_name("--served-model-name", s->served_model_name, err)))
+        return st;
     if (s->routers.count == 0) s->routers.items[s->routers.count++] = DEFAULT_ROUTER;
     int level = log_level_parse(s->log_level);
     if (level < 0)
@@ -95,6 +107,18 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
                          s->log_level);
     log_init("worker", (log_level)level);
     return ST_OK;
+}
+
+/* For `gaggle up` and scripts. Why there is no GPU goes to stderr. */
+static int list_devices(void)
+{
+    error why = {0};
+    uint32_t count = device_count_cuda(&why);
+    if (count == 0) fprintf(stderr, "no GPU: %s\n", why.text);
+    for (uint32_t i = 0; i < count; i++)
+        printf("cuda:%u\n", i);
+    puts("cpu");
+    return 0;
 }
 
 /* "models/gosling/" -> "gosling" */
@@ -109,12 +133,17 @@ static char *folder_name(const char *dir)
     return mem_strndup(dir + start, size - start);
 }
 
-static char *default_worker_id(void)
+/* "cuda:1: NVIDIA ..." on lab -> "lab-cuda1" */
+static char *default_worker_id(const char *device)
 {
     char host[128] = "host";
     gethostname(host, sizeof host - 1);
     char id[160];
-    snprintf(id, sizeof id, "%s-cpu", host);
+    unsigned ordinal;
+    if (sscanf(device, "cuda:%u:", &ordinal) == 1)
+        snprintf(id, sizeof id, "%s-cuda%u", host, ordinal);
+    else
+        snprintf(id, sizeof id, "%s-cpu", host);
     return mem_strdup(id);
 }
 
@@ -138,12 +167,18 @@ static void on_registered(void *ctx)
     json_decref(ready);
 }
 
+static void close_signals(worker *w)
+{
+    if (uv_is_closing((uv_handle_t *)&w->sigint)) return;
+    uv_close((uv_handle_t *)&w->sigint, NULL);
+    uv_close((uv_handle_t *)&w->sigterm, NULL);
+}
+
 static void on_closed(void *ctx, const error *why)
 {
     worker *w = ctx;
     w->why = *why;
-    uv_close((uv_handle_t *)&w->sigint, NULL);
-    uv_close((uv_handle_t *)&w->sigterm, NULL);
+    close_signals(w);
 }
 
 /* The first signal drains, the second stops at once. */
@@ -188,7 +223,9 @@ static status start_link(worker *w, error *err)
 
 static status serve(worker *w, error *err)
 {
-    CHECK(uv_loop_init(&w->loop) == 0);
+    int rv = uv_loop_init(&w->loop);
+    if (rv != 0)
+        return error_set(err, ST_RESOURCE_EXHAUSTED, "starting the loop: %s", uv_strerror(rv));
     uv_signal_init(&w->loop, &w->sigint);
     uv_signal_init(&w->loop, &w->sigterm);
     w->sigint.data = w->sigterm.data = w;
@@ -196,6 +233,8 @@ static status serve(worker *w, error *err)
     if (st == ST_OK) {
         uv_signal_start(&w->sigint, on_signal, SIGINT);
         uv_signal_start(&w->sigterm, on_signal, SIGTERM);
+    } else {
+        close_signals(w); /* on_closed may not come any more */
     }
     uv_run(&w->loop, UV_RUN_DEFAULT);
     router_link_destroy(w->link);
@@ -213,14 +252,17 @@ static status run(worker *w, int argc, char **argv, error *err)
     if (st != ST_OK) return st;
     uint64_t start_ms = clock_now_ms();
     st = load_model(&w->loaded, &w->settings.model, err);
-    if (st != ST_OK) return st;
+    if (st != ST_OK || w->settings.model.dry_run) return st;
     log_info("model ready in_ms=%llu device=\"%s\" kv_tokens=%u",
              (unsigned long long)(clock_now_ms() - start_ms), w->loaded.backend->device,
              w->loaded.backend->capacity.kv_blocks * LIMIT_KV_BLOCK_TOKENS);
     char *folder = folder_name(w->settings.model.dir);
     w->model_name = w->settings.served_model_name != NULL ? w->settings.served_model_name : folder;
-    w->worker_id = w->settings.name != NULL ? mem_strdup(w->settings.name) : default_worker_id();
-    st = serve(w, err);
+    w->worker_id = w->settings.name != NULL ? mem_strdup(w->settings.name)
+                                            : default_worker_id(w->loaded.backend->device);
+    st = check_name("the model's name (--served-model-name)", w->model_name, err);
+    if (st == ST_OK) st = check_name("this worker's name (--name)", w->worker_id, err);
+    if (st == ST_OK) st = serve(w, err);
     mem_free(folder);
     mem_free(w->worker_id);
     return st;
@@ -231,6 +273,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && strcmp(argv[1], "generate") == 0) return worker_generate(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "bench") == 0) return worker_bench(argc - 1, argv + 1);
+    if (argc == 2 && strcmp(argv[1], "devices") == 0) return list_devices();
 
     static worker w;
     error err = {0};

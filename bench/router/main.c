@@ -1,9 +1,10 @@
 /* gaggle-bench-router: what the router costs.
  *
  * Starts a real gaggle-router, a fake worker and a client as processes of their own, streams S
- * answers through them, and prints tokens a second at saturation, and at 20,000 tokens a second the
- * router's CPU time a token, the added latency (the worker's encode to the client's decode) and the
- * router's memory a stream. The client checks every index and every id.
+ * answers through them, and prints tokens a second at saturation and the router's CPU time a token
+ * there; and at 20,000 tokens a second its CPU time a token, the added latency (the worker's encode
+ * to the client's decode) and its memory a stream: how much larger it is than with 64 streams, for
+ * each stream more. The client checks every index and every id.
  *
  *     gaggle-bench-router [--streams N] [--seconds S] [--scheme NAME]    CSV on stdout
  *
@@ -181,7 +182,9 @@ static double cpu_seconds(pid_t pid)
     return (double)all_ns / 1e9;
 }
 
-static long rss_kib(pid_t pid)
+/* "VmRSS": all that is resident, of which the pages of libraries vary by 100 KiB from run to run;
+ * "RssAnon": what the process filled itself. */
+static long memory_kib(pid_t pid, const char *kind)
 {
     char path[64], line[256];
     long kib = 0;
@@ -189,7 +192,7 @@ static long rss_kib(pid_t pid)
     FILE *f = fopen(path, "r");
     CHECK(f != NULL);
     while (fgets(line, sizeof line, f) != NULL)
-        if (sscanf(line, "VmRSS: %ld", &kib) == 1) break;
+        if (strncmp(line, kind, strlen(kind)) == 0) sscanf(line + strlen(kind), ": %ld", &kib);
     fclose(f);
     return kib;
 }
@@ -234,9 +237,9 @@ static uint32_t percentile_us(const uint32_t *before, const uint32_t *after, dou
 }
 
 typedef struct figures {
-    double tokens_per_second, cpu_us_per_token, bytes_per_stream;
+    double tokens_per_second, cpu_us_per_token;
     uint32_t p50_us, p99_us;
-    long rss_kib;
+    long rss_kib, own_kib;
 } figures;
 
 static figures measure(const char *router_program, const char *scheme, uint32_t streams,
@@ -257,7 +260,6 @@ static figures measure(const char *router_program, const char *scheme, uint32_t 
     pid_t worker = fork();
     if (worker == 0) run_worker(worker_url, rate);
     pause_ms(500);
-    long rss_before = rss_kib(router);
     pid_t client = fork();
     if (client == 0) run_client(client_url, streams, shared);
     for (int i = 0; i < 1000 && shared->open < streams; i++)
@@ -281,9 +283,9 @@ static figures measure(const char *router_program, const char *scheme, uint32_t 
         .cpu_us_per_token = cpu * 1e6 / (double)(tokens > 0 ? tokens : 1),
         .p50_us = percentile_us(before, after, 0.50),
         .p99_us = percentile_us(before, after, 0.99),
-        .rss_kib = rss_kib(router),
+        .rss_kib = memory_kib(router, "VmRSS"),
+        .own_kib = memory_kib(router, "RssAnon"),
     };
-    f.bytes_per_stream = (double)(f.rss_kib - rss_before) * 1024.0 / streams;
     CHECK(shared->wrong == 0);
     pid_t all[] = {client, worker, router};
     for (int i = 0; i < 3; i++) {
@@ -297,15 +299,50 @@ static figures measure(const char *router_program, const char *scheme, uint32_t 
 /* The prototype's figures on two shared cores over tcp (ARCHITECTURE.md, "The wire"). */
 typedef struct prototype {
     uint32_t streams;
-    double saturation, cpu_us;
+    double saturation, saturation_cpu_us, cpu_us;
     uint32_t p50_us, p99_us;
+    long rss_kib;
 } prototype;
 
 static const prototype prototypes[] = {
-    {64, 1.0e6, 2.3, 248, 2048},
-    {512, 6.0e6, 0.39, 352, 2432},
-    {4096, 13e6, 0.09, 640, 1600},
+    {64, 1.0e6, 0.64, 2.3, 248, 2048, 3136},
+    {512, 6.0e6, 0.10, 0.39, 352, 2432, 3212},
+    {4096, 13e6, 0.06, 0.09, 640, 1600, 3824},
 };
+
+/* Of each stream beyond the 64 of `few_kib`. */
+static double bytes_per_stream(long kib, long few_kib, uint32_t streams)
+{
+    return (double)(kib - few_kib) * 1024.0 / (streams - prototypes[0].streams);
+}
+
+static void print(const char *figure, uint32_t streams, double value, const char *unit,
+                  double prototype_value)
+{
+    const char *format = value < 100 ? "%s,%u,%.3f,%s,%g,%.2f\n" : "%s,%u,%.0f,%s,%.0f,%.2f\n";
+    printf(format, figure, streams, value, unit, prototype_value, value / prototype_value);
+}
+
+static void compare(const prototype *p, const char *router, const char *scheme, double seconds,
+                    long *few_kib)
+{
+    figures full = measure(router, scheme, p->streams, 0, seconds);
+    figures rated = measure(router, scheme, p->streams, 20000, seconds);
+    if (p->streams == prototypes[0].streams) *few_kib = rated.own_kib;
+    print("saturation", p->streams, full.tokens_per_second, "tok/s", p->saturation);
+    print("router_cpu_at_saturation", p->streams, full.cpu_us_per_token, "us/token",
+          p->saturation_cpu_us);
+    print("router_cpu_at_20k", p->streams, rated.cpu_us_per_token, "us/token", p->cpu_us);
+    print("rate_reached", p->streams, rated.tokens_per_second, "tok/s", 20000);
+    print("added_p50", p->streams, rated.p50_us, "us", p->p50_us);
+    print("added_p99", p->streams, rated.p99_us, "us", p->p99_us);
+    if (p->streams != prototypes[0].streams)
+        print("memory_per_stream", p->streams,
+              bytes_per_stream(rated.own_kib, *few_kib, p->streams), "byte",
+              bytes_per_stream(p->rss_kib, prototypes[0].rss_kib, p->streams));
+    print("rss", p->streams, (double)rated.rss_kib, "KiB", (double)p->rss_kib);
+    fflush(stdout);
+}
 
 static const char *beside(const char *argv0, char out[512])
 {
@@ -338,25 +375,11 @@ int main(int argc, char **argv)
     char path[512];
     const char *router = beside(argv[0], path);
     printf("work,streams,figure,unit,prototype,ratio\n");
-    for (size_t i = 0; i < sizeof prototypes / sizeof *prototypes; i++) {
-        const prototype *p = &prototypes[i];
-        if (only != 0 && only != p->streams) continue;
-        figures full = measure(router, scheme, p->streams, 0, seconds);
-        figures rated = measure(router, scheme, p->streams, 20000, seconds);
-        printf("saturation,%u,%.0f,tok/s,%.0f,%.2f\n", p->streams, full.tokens_per_second,
-               p->saturation, full.tokens_per_second / p->saturation);
-        printf("router_cpu_at_20k,%u,%.3f,us/token,%.2f,%.2f\n", p->streams, rated.cpu_us_per_token,
-               p->cpu_us, rated.cpu_us_per_token / p->cpu_us);
-        printf("rate_reached,%u,%.0f,tok/s,20000,%.2f\n", p->streams, rated.tokens_per_second,
-               rated.tokens_per_second / 20000);
-        printf("added_p50,%u,%u,us,%u,%.2f\n", p->streams, rated.p50_us, p->p50_us,
-               (double)rated.p50_us / p->p50_us);
-        printf("added_p99,%u,%u,us,%u,%.2f\n", p->streams, rated.p99_us, p->p99_us,
-               (double)rated.p99_us / p->p99_us);
-        printf("memory_per_stream,%u,%.0f,byte,174,%.2f\n", p->streams, rated.bytes_per_stream,
-               rated.bytes_per_stream / 174);
-        printf("rss,%u,%ld,KiB,,\n", p->streams, rated.rss_kib);
-        fflush(stdout);
-    }
+    long few_kib = 0;
+    if (only > prototypes[0].streams)
+        few_kib = measure(router, scheme, prototypes[0].streams, 20000, 1).own_kib;
+    for (size_t i = 0; i < sizeof prototypes / sizeof *prototypes; i++)
+        if (only == 0 || only == prototypes[i].streams)
+            compare(&prototypes[i], router, scheme, seconds, &few_kib);
     return 0;
 }

@@ -213,10 +213,11 @@ void answer_next(gaggle_stream *stream, gaggle_event *event)
     enum { LOOK_EVERY_MS = 50 }; /* a signal handler may not call the library */
     bool cancelled = false;
     while (gaggle_stream_next(stream, LOOK_EVERY_MS, event) != GAGGLE_OK) {
-        if (interrupted && !cancelled) gaggle_cancel(stream);
-        cancelled = interrupted;
+        if (cancelled || !interrupt_taken()) continue;
+        gaggle_cancel(stream);
+        cancelled = true;
     }
-    if (interrupted && !cancelled) gaggle_cancel(stream);
+    if (!cancelled && interrupt_taken()) gaggle_cancel(stream);
 }
 
 void answer_add(answer *a, const gaggle_event *e)

@@ -121,9 +121,10 @@ static bool prompt_read(prompt *p, gaggle_request *request, int count, char **wo
 
 /* -- JSON ------------------------------------------------------------------------------ */
 
+/* JSON has neither NaN (not given) nor infinity (a token that cannot come). */
 static json_t *number_or_null(float value)
 {
-    return isnan(value) ? json_null() : json_real((double)value);
+    return isfinite(value) ? json_real((double)value) : json_null();
 }
 
 static json_t *alternatives_json(const answer *a)

@@ -2,8 +2,8 @@
  *
  * One loop runs everything: the children (child.h) and an ordinary client of the router.
  *
- *   STARTING  router -> ready -> workers -> one is ready -> Query until the router lists it ->
- * banner SERVING   the first prompt is answered, then until a signal (or with --oneshot no longer)
+ *   STARTING  router -> ready -> workers -> one is ready -> Query until the router lists it
+ *   SERVING   the banner, the first prompt and its answer, then until a signal (not with --oneshot)
  *   STOPPING  the client closes; SIGTERM to the workers; when they are gone, to the router
  *
  * A child that dies before it was ever ready has a reason that starting it again does not mend:
@@ -17,6 +17,7 @@
 
 #include "client/cli/child.h"
 #include "client/cli/cli.h"
+#include "client/cli/devices.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "worker/text/chat_template.h"
@@ -28,17 +29,17 @@ enum { WORKERS_MAX = 64, QUERY_EVERY_MS = 200, KILL_EXTRA_MS = 5000 };
 typedef enum phase { STARTING, SERVING, STOPPING } phase;
 
 static const char *model_dir, *host = "127.0.0.1", *prompt = DEFAULT_PROMPT, *device = "auto";
-static uint32_t worker_count = 1, port = 7400, max_tokens = 128, threads, drain_ms = 10000;
+static uint32_t worker_count, port = 7400, max_tokens = 128, threads, drain_ms = 10000;
 static bool oneshot, verbose;
 
 static const option_row rows[] = {
     {"model", 'm', OPTION_TEXT, &model_dir, "DIR", .help = "Hugging Face model folder"},
-    {"workers", 'w', OPTION_U32, &worker_count, "N", .help = "worker processes [1]", .min = 1,
-     .max = WORKERS_MAX},
+    {"workers", 'w', OPTION_U32, &worker_count, "N",
+     .help = "worker processes [one for each GPU, or 1]", .min = 1, .max = WORKERS_MAX},
     {"host", 0, OPTION_TEXT, &host, "ADDRESS", .help = "clients connect here [127.0.0.1]"},
     {"port", 0, OPTION_U32, &port, "PORT",
      .help = "and at this port; workers at the port 10 above [7400]", .min = 1, .max = 65525},
-    {"device", 0, OPTION_TEXT, &device, "DEVICE", .help = "auto or cpu [auto]"},
+    {"device", 0, OPTION_TEXT, &device, "DEVICE", .help = "auto, cpu or cuda:N [auto]"},
     {"threads", 't', OPTION_U32, &threads, "N", .help = "CPU threads of each worker [all, shared]",
      .min = 0, .max = 1024},
     {"prompt", 'p', OPTION_TEXT, &prompt, "TEXT", .help = "first prompt [" DEFAULT_PROMPT "]"},
@@ -67,7 +68,7 @@ typedef struct up {
     child router, workers[WORKERS_MAX];
     bool router_started, router_stopping;
     uint32_t workers_started;
-    char labels[WORKERS_MAX][24];
+    char labels[WORKERS_MAX][24], devices[WORKERS_MAX][32];
     char url[128], worker_url[64];
     json_t *ready; /* what the first worker said */
     gaggle_client *client;
@@ -247,6 +248,7 @@ static void on_query_time(uv_timer_t *timer)
 static void on_worker_ready(void *ctx, child *c, const json_t *line)
 {
     up *u = ctx;
+    if (u->phase == STOPPING) return; /* too late, and the timer has other work */
     if (u->ready == NULL) {
         u->ready = json_deep_copy(line);
         uv_timer_start(&u->timer, on_query_time, 0, QUERY_EVERY_MS);
@@ -268,7 +270,7 @@ static bool start_child(up *u, child *c, const char *label, const char *const *a
     return false;
 }
 
-/* A program beside our own. */
+/* A program beside our own; valid until the next call. */
 static const char *program(const char *name)
 {
     static char path[4096];
@@ -280,9 +282,25 @@ static const char *program(const char *name)
     return path;
 }
 
+/* `--device auto`: worker i runs on the i-th GPU, and round again where there are more workers;
+ * without a GPU the worker itself chooses. */
+static void choose_devices(up *u)
+{
+    uint32_t gpus = strcmp(device, "auto") == 0 ? devices_count_gpus(program("gaggle-worker")) : 0;
+    if (worker_count == 0) worker_count = gpus > 0 ? gpus : 1;
+    if (worker_count > WORKERS_MAX) worker_count = WORKERS_MAX;
+    for (uint32_t i = 0; i < worker_count; i++) {
+        if (gpus > 0)
+            snprintf(u->devices[i], sizeof u->devices[i], "cuda:%u", i % gpus);
+        else
+            snprintf(u->devices[i], sizeof u->devices[i], "%s", device);
+    }
+}
+
 static void start_workers(up *u)
 {
     static const child_handlers handlers = {on_worker_ready, on_child_line, on_exit_of};
+    choose_devices(u);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (threads == 0 && worker_count > 1)
         threads = cores > (long)worker_count ? (uint32_t)(cores / worker_count) : 1;
@@ -298,7 +316,7 @@ static void start_workers(up *u)
                               "--router",
                               u->worker_url,
                               "--device",
-                              device,
+                              u->devices[i],
                               "--name",
                               label,
                               "--drain-ms",
@@ -320,7 +338,8 @@ static void on_router_ready(void *ctx, child *c, const json_t *line)
     (void)c;
     (void)line;
     up *u = ctx;
-    if (u->client != NULL) return; /* restarted: client and workers find it by themselves */
+    if (u->phase == STOPPING) return; /* too late: nothing may begin any more */
+    if (u->client != NULL) return;    /* restarted: client and workers find it by themselves */
     const char *url = u->url;
     gaggle_options options = {
         .urls = &url, .url_count = 1, .name = "gaggle up", .uv_loop = &u->loop};

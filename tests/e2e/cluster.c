@@ -2,47 +2,109 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "tests/e2e/certificates.h"
 
 enum { WAIT_MS = 20000 };
+
+static bool has_tls(const cluster *c)
+{
+    return strcmp(c->options.scheme, "tls+tcp") == 0 || strcmp(c->options.scheme, "wss") == 0;
+}
+
+static bool is_ipc(const cluster *c)
+{
+    return strcmp(c->options.scheme, "ipc") == 0;
+}
+
+/* `who` are "clients" or "workers". The router's certificate knows it as localhost. */
+static void make_url(const cluster *c, char *url, size_t size, const char *who, uint16_t port)
+{
+    if (is_ipc(c))
+        snprintf(url, size, "ipc://%s.sock", who);
+    else
+        snprintf(url, size, "%s://%s:%u%s", c->options.scheme,
+                 has_tls(c) ? "localhost" : "127.0.0.1", port,
+                 strncmp(c->options.scheme, "ws", 2) == 0 ? "/gaggle" : "");
+}
+
+static size_t add_args(const char **args, size_t count, const char *const *more)
+{
+    while (*more != NULL)
+        args[count++] = *more++;
+    args[count] = NULL;
+    return count;
+}
 
 static void start_router(cluster *c)
 {
     char clients[64], workers[64];
-    snprintf(clients, sizeof clients, "tcp://127.0.0.1:%u", c->client_port);
-    snprintf(workers, sizeof workers, "tcp://127.0.0.1:%u", c->worker_port);
-    const char *args[CLUSTER_ARGS_MAX + 5] = {"--listen", clients, "--worker-listen", workers};
-    for (size_t i = 0; c->options.router_args[i] != NULL; i++)
-        args[4 + i] = c->options.router_args[i];
+    make_url(c, clients, sizeof clients, "clients", c->client_port);
+    make_url(c, workers, sizeof workers, "workers", c->worker_port);
+    const char *args[CLUSTER_ARGS_MAX + 13];
+    size_t count =
+        add_args(args, 0, (const char *[]){"--listen", clients, "--worker-listen", workers, NULL});
+    if (has_tls(c)) {
+        const certificates *made = certificates_made();
+        count = add_args(args, count,
+                         (const char *[]){"--tls-cert", made->router_cert, "--tls-key",
+                                          made->router_key, "--client-ca", made->ca_file,
+                                          "--worker-ca", made->ca_file, NULL});
+    }
+    add_args(args, count, c->options.router_args);
     process_start(&c->router, "gaggle-router", args, true);
 }
 
 static void start_worker(cluster *c, uint32_t index)
 {
     char url[64], name[16];
-    snprintf(url, sizeof url, "tcp://127.0.0.1:%u", tcp_proxy_port(c->worker_cables[index]));
+    tcp_proxy *cable = c->worker_cables[index];
+    make_url(c, url, sizeof url, "workers", cable != NULL ? tcp_proxy_port(cable) : 0);
     snprintf(name, sizeof name, "w%u", index);
-    const char *args[CLUSTER_ARGS_MAX + 9] = {"-m", c->options.model, "--router", url, "--name",
-                                              name, "--threads",      "1"};
-    for (size_t i = 0; c->options.worker_args[i] != NULL; i++)
-        args[8 + i] = c->options.worker_args[i];
+    const char *args[CLUSTER_ARGS_MAX + 15];
+    size_t count = add_args(args, 0,
+                            (const char *[]){"-m", c->options.model, "--router", url, "--name",
+                                             name, "--threads", "1", NULL});
+    if (has_tls(c)) {
+        const certificates *made = certificates_made();
+        count =
+            add_args(args, count,
+                     (const char *[]){"--tls-ca", made->ca_file, "--tls-cert", made->dialler_cert,
+                                      "--tls-key", made->dialler_key, NULL});
+    }
+    add_args(args, count, c->options.worker_args);
     process_start(&c->workers[index], "gaggle-worker", args, true);
+}
+
+/* Socket files get short names in the scratch folder: its path may be too long for an address. */
+static void enter_scratch(void)
+{
+    const char *folder = getenv("GAGGLE_TEST_TMP");
+    CHECK(folder != NULL && chdir(folder) == 0);
 }
 
 void cluster_start(cluster *c, const cluster_options *options)
 {
     *c = (cluster){.options = *options};
-    c->client_port = free_port();
-    c->worker_port = free_port();
+    if (c->options.scheme == NULL) c->options.scheme = "tcp";
+    if (is_ipc(c)) {
+        enter_scratch();
+    } else {
+        c->client_port = free_port();
+        c->worker_port = free_port();
+    }
     start_router(c);
-    c->client_cable = tcp_proxy_start(c->client_port);
-    snprintf(c->client_url, sizeof c->client_url, "tcp://127.0.0.1:%u",
-             tcp_proxy_port(c->client_cable));
+    if (!is_ipc(c)) c->client_cable = tcp_proxy_start(c->client_port);
+    make_url(c, c->client_url_text, sizeof c->client_url_text, "clients",
+             c->client_cable != NULL ? tcp_proxy_port(c->client_cable) : 0);
+    c->client_url = c->client_url_text;
     for (uint32_t i = 0; i < options->workers; i++) {
-        c->worker_cables[i] = tcp_proxy_start(c->worker_port);
+        if (!is_ipc(c)) c->worker_cables[i] = tcp_proxy_start(c->worker_port);
         start_worker(c, i);
     }
 }
@@ -68,13 +130,24 @@ void cluster_restart_router(cluster *c)
     start_router(c);
 }
 
+gaggle_options cluster_client_options(const cluster *c)
+{
+    gaggle_options options = {.urls = &c->client_url, .url_count = 1};
+    if (has_tls(c)) {
+        const certificates *made = certificates_made();
+        options.ca_file = made->ca_file;
+        options.cert_file = made->dialler_cert;
+        options.key_file = made->dialler_key;
+    }
+    return options;
+}
+
 gaggle_client *cluster_client(const cluster *c)
 {
-    const char *url = c->client_url;
+    const gaggle_options options = cluster_client_options(c);
     gaggle_client *client;
     gaggle_error err;
-    CHECK(gaggle_client_create(&client, &(gaggle_options){.urls = &url, .url_count = 1}, &err) ==
-          GAGGLE_OK);
+    CHECK(gaggle_client_create(&client, &options, &err) == GAGGLE_OK);
     return client;
 }
 

@@ -9,6 +9,7 @@
 enum { CLUSTER_WORKERS_MAX = 4, CLUSTER_ARGS_MAX = 12 };
 
 typedef struct cluster_options {
+    const char *scheme; /* of every link; NULL: tcp. TLS is mutual. No cables with ipc */
     uint32_t workers;
     const char *model;                         /* folder */
     const char *worker_args[CLUSTER_ARGS_MAX]; /* more flags; NULL ends them */
@@ -19,8 +20,9 @@ typedef struct cluster {
     cluster_options options;
     process router, workers[CLUSTER_WORKERS_MAX];
     uint16_t client_port, worker_port;
-    tcp_proxy *client_cable, *worker_cables[CLUSTER_WORKERS_MAX];
-    char client_url[64]; /* through the cable */
+    tcp_proxy *client_cable, *worker_cables[CLUSTER_WORKERS_MAX]; /* NULL with ipc */
+    char client_url_text[64];
+    const char *client_url; /* through the cable */
 } cluster;
 
 /* Returns when every worker is registered. */
@@ -33,6 +35,8 @@ void cluster_restart_router(cluster *c); /* on the same ports */
 
 /* A client of it; the test fails where there is none. */
 gaggle_client *cluster_client(const cluster *c);
+/* What its clients say: the URL and, with TLS, the certificates. For clients that differ. */
+gaggle_options cluster_client_options(const cluster *c);
 
 /* Ask the router until `holds` says yes, at most 20 s; the test fails after that. */
 void cluster_wait(gaggle_client *client, bool (*holds)(const gaggle_report *report, void *ctx),

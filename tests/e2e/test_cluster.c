@@ -1,190 +1,46 @@
-/* Whole clusters of real processes on the bundled model.
- *
- * Each test runs answers first alone and undisturbed, then many at once or under trouble, and
- * compares ids and text. A CPU worker's logits are bit-identical in any batch, so equal means
- * equal: sampled, penalised and greedy answers alike. */
+/* Whole clusters of real processes on the bundled model: answers under load and trouble are the
+ * answers alone (answers.h says how), and what is refused, full, late or gone is told in words and
+ * leaves nothing behind. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
 
-#include "common/check.h"
-#include "common/mem.h"
-#include "tests/e2e/cluster.h"
-
-typedef struct answer {
-    buffer ids, text; /* uint32_t; bytes */
-    gaggle_finish_reason reason;
-    gaggle_code code;
-    char sentence[GAGGLE_ERROR_TEXT_SIZE];
-    uint32_t retry_after_ms;
-} answer;
-
-static void answer_free(answer *a)
-{
-    buffer_free(&a->ids);
-    buffer_free(&a->text);
-}
-
-static bool answer_equal(const answer *a, const answer *b)
-{
-    return a->reason == b->reason && a->ids.size == b->ids.size && a->text.size == b->text.size &&
-           memcmp(a->ids.data, b->ids.data, a->ids.size) == 0 &&
-           (a->text.size == 0 || memcmp(a->text.data, b->text.data, a->text.size) == 0);
-}
-
-/* Says where two answers part when they are not equal. */
-static void assert_answers_equal(const answer *alone, const answer *other, uint32_t number)
-{
-    if (answer_equal(alone, other)) return;
-    size_t at = 0, count = alone->ids.size < other->ids.size ? alone->ids.size : other->ids.size;
-    while (at < count && alone->ids.data[at] == other->ids.data[at])
-        at++;
-    fail_msg("answer %u: %zu tokens, %s alone; %zu tokens, %s (%s) here; they part at token %zu",
-             number, alone->ids.size / sizeof(uint32_t), gaggle_finish_reason_name(alone->reason),
-             other->ids.size / sizeof(uint32_t), gaggle_finish_reason_name(other->reason),
-             other->sentence, at / sizeof(uint32_t));
-}
-
-/* Take events until the end; `until_tokens` stops early when so many have come (false: ended). */
-static bool answer_read(answer *a, gaggle_stream *s, size_t until_tokens)
-{
-    gaggle_event event;
-    while (a->ids.size / sizeof(uint32_t) < until_tokens) {
-        assert_int_equal(gaggle_stream_next(s, 60000, &event), GAGGLE_OK);
-        if (event.type == GAGGLE_TOKENS) {
-            assert_int_equal(event.first_index, a->ids.size / sizeof(uint32_t));
-            buffer_append(&a->ids, event.ids, event.count * sizeof(uint32_t));
-            buffer_append(&a->text, event.text, event.text_size);
-            continue;
-        }
-        a->reason = event.reason;
-        if (event.error != NULL) {
-            a->code = event.error->code;
-            a->retry_after_ms = event.error->retry_after_ms;
-            snprintf(a->sentence, sizeof a->sentence, "%s", event.error->text);
-        } else {
-            assert_int_equal(event.total_tokens, a->ids.size / sizeof(uint32_t));
-        }
-        return false;
-    }
-    return true;
-}
-
-static const char *const prompts[] = {
-    "What is the capital of France?",
-    "Tell me a story about a dragon.",
-    "What colour is the sky?",
-    "Count to five.",
-    "What is 2 + 2?",
-    "Who are you?",
-    "Tell me a story about a small boat and a large storm.",
-    "What is the capital of Japan?",
-};
-enum { PROMPTS = sizeof prompts / sizeof *prompts };
-
-/* Mixed on purpose: greedy, sampled, truncated, penalised, biased, stopped, with logprobs. */
-static gaggle_stream *submit_mixed(gaggle_client *client, uint32_t number, uint32_t max_tokens)
-{
-    static const char *const stops[] = {".", "zzz"};
-    static const uint32_t bias_ids[] = {300, 301};
-    static const float bias[] = {2.0f, -100.0f};
-    const gaggle_message message = {"user", prompts[number % PROMPTS]};
-    gaggle_request request = {.messages = &message, .message_count = 1, .max_tokens = max_tokens};
-    gaggle_sampling *s = &request.sampling;
-    s->has_seed = s->has_temperature = true;
-    s->seed = 1000 + number;
-    switch (number % 6) {
-    case 0:
-        break; /* greedy: temperature 0 */
-    case 1:
-        s->temperature = 1.0f;
-        break;
-    case 2:
-        s->temperature = 0.8f;
-        s->has_top_k = s->has_top_p = true;
-        s->top_k = 20;
-        s->top_p = 0.9f;
-        request.logprobs = GAGGLE_LOGPROBS(3);
-        break;
-    case 3:
-        s->temperature = 1.3f;
-        s->has_min_p = s->has_repetition_penalty = true;
-        s->min_p = 0.05f;
-        s->repetition_penalty = 1.2f;
-        break;
-    case 4:
-        s->temperature = 0.7f;
-        s->has_presence_penalty = s->has_frequency_penalty = true;
-        s->presence_penalty = 0.5f;
-        s->frequency_penalty = 0.3f;
-        s->bias_ids = bias_ids;
-        s->bias = bias;
-        s->bias_count = 2;
-        request.ignore_eos = true;
-        break;
-    default:
-        s->temperature = 1.0f;
-        request.stop = stops;
-        request.stop_count = 2;
-    }
-    gaggle_stream *stream;
-    gaggle_error err;
-    if (gaggle_submit(&stream, client, &request, &err) != GAGGLE_OK) fail_msg("%s", err.text);
-    return stream;
-}
-
-static void run_alone(gaggle_client *client, answer *answers, uint32_t count, uint32_t max_tokens)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        gaggle_stream *s = submit_mixed(client, i, max_tokens);
-        answer_read(&answers[i], s, SIZE_MAX);
-        gaggle_stream_close(s);
-        assert_int_equal(answers[i].code, GAGGLE_OK);
-        assert_true(answers[i].ids.size > 0);
-    }
-}
+#include "tests/e2e/answers.h"
 
 static void test_64_streams_over_2_workers_equal_each_alone(void **state)
 {
     (void)state;
-    enum { STREAMS = 64, TOKENS = 96 };
     cluster c;
     /* The answers are read one after the other: the last are not acknowledged for a while. */
     cluster_start(&c, &(cluster_options){.workers = 2,
                                          .model = bundled_model(),
                                          .router_args = {"--stall-ms", "600000"}});
-    gaggle_client *client = cluster_client(&c);
-    answer alone[STREAMS] = {0}, together[STREAMS] = {0};
-    run_alone(client, alone, STREAMS, TOKENS);
-
-    gaggle_stream *streams[STREAMS];
-    for (uint32_t i = 0; i < STREAMS; i++)
-        streams[i] = submit_mixed(client, i, TOKENS);
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        answer_read(&together[i], streams[i], SIZE_MAX);
-        gaggle_stream_close(streams[i]);
-    }
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        assert_answers_equal(&alone[i], &together[i], i);
-        answer_free(&alone[i]);
-        answer_free(&together[i]);
-    }
-    gaggle_client_destroy(client);
+    assert_answers_survive(&c, 64, 96, &(trouble){0});
     cluster_stop(&c);
 }
 
-/* Kill -9 the router, cut the client's cable and each worker's cable, over and over, while the
- * answers run. */
+static void cut_a_cable_or_restart_the_router(cluster *c, uint32_t blow)
+{
+    switch (blow % 4) {
+    case 0:
+        cluster_restart_router(c);
+        break;
+    case 1:
+        tcp_proxy_cut(c->client_cable);
+        break;
+    default:
+        tcp_proxy_cut(c->worker_cables[blow % 2]);
+    }
+}
+
 static void test_cut_links_and_router_restarts_change_nothing(void **state)
 {
     (void)state;
-    enum { STREAMS = 24, TOKENS = 400, ROUNDS = 9 };
     cluster c;
     /* An answer that ended just before a router died is held for the grace: its client might want
      * it again. Short here, so that the workers' drain at the end is. */
@@ -192,43 +48,15 @@ static void test_cut_links_and_router_restarts_change_nothing(void **state)
                           .workers = 2,
                           .model = bundled_model(),
                           .router_args = {"--client-grace-ms", "5000", "--stall-ms", "600000"}});
-    gaggle_client *client = cluster_client(&c);
-    answer alone[STREAMS] = {0}, disturbed[STREAMS] = {0};
-    run_alone(client, alone, STREAMS, TOKENS);
-
-    gaggle_stream *streams[STREAMS];
-    bool running[STREAMS];
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        streams[i] = submit_mixed(client, i, TOKENS);
-        running[i] = true;
-    }
-    for (uint32_t round = 1; round <= ROUNDS; round++) {
-        /* every answer has moved since the last blow, or has ended */
-        for (uint32_t i = 0; i < STREAMS; i++)
-            if (running[i])
-                running[i] = answer_read(&disturbed[i], streams[i],
-                                         disturbed[i].ids.size / sizeof(uint32_t) + 20);
-        switch (round % 4) {
-        case 0:
-            cluster_restart_router(&c);
-            break;
-        case 1:
-            tcp_proxy_cut(c.client_cable);
-            break;
-        default:
-            tcp_proxy_cut(c.worker_cables[round % 2]);
-        }
-    }
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        if (running[i]) answer_read(&disturbed[i], streams[i], SIZE_MAX);
-        gaggle_stream_close(streams[i]);
-        assert_answers_equal(&alone[i], &disturbed[i], i);
-        answer_free(&alone[i]);
-        answer_free(&disturbed[i]);
-    }
+    assert_answers_survive(&c, 24, 400, &(trouble){9, 20, cut_a_cable_or_restart_the_router});
     assert_true(tcp_proxy_connections(c.client_cable) > 2);
-    gaggle_client_destroy(client);
     cluster_stop(&c);
+}
+
+static void kill_a_worker(cluster *c, uint32_t blow)
+{
+    (void)blow;
+    assert_int_equal(process_stop(&c->workers[0], SIGKILL), 128 + SIGKILL);
 }
 
 /* The router ends a dead worker's streams with UNAVAILABLE; the library submits them again behind
@@ -236,30 +64,12 @@ static void test_cut_links_and_router_restarts_change_nothing(void **state)
 static void test_killed_worker_answers_go_on_elsewhere(void **state)
 {
     (void)state;
-    enum { STREAMS = 12, TOKENS = 300 };
     cluster c;
     cluster_start(&c, &(cluster_options){
                           .workers = 2,
                           .model = bundled_model(),
                           .router_args = {"--worker-grace-ms", "100", "--stall-ms", "600000"}});
-    gaggle_client *client = cluster_client(&c);
-    answer alone[STREAMS] = {0}, disturbed[STREAMS] = {0};
-    run_alone(client, alone, STREAMS, TOKENS);
-    gaggle_stream *streams[STREAMS];
-    bool running[STREAMS];
-    for (uint32_t i = 0; i < STREAMS; i++)
-        streams[i] = submit_mixed(client, i, TOKENS);
-    for (uint32_t i = 0; i < STREAMS; i++)
-        running[i] = answer_read(&disturbed[i], streams[i], 5);
-    assert_int_equal(process_stop(&c.workers[0], SIGKILL), 128 + SIGKILL);
-    for (uint32_t i = 0; i < STREAMS; i++) {
-        if (running[i]) answer_read(&disturbed[i], streams[i], SIZE_MAX);
-        gaggle_stream_close(streams[i]);
-        assert_answers_equal(&alone[i], &disturbed[i], i);
-        answer_free(&alone[i]);
-        answer_free(&disturbed[i]);
-    }
-    gaggle_client_destroy(client);
+    assert_answers_survive(&c, 12, 300, &(trouble){1, 5, kill_a_worker});
     cluster_stop(&c);
 }
 

@@ -74,7 +74,7 @@ static void on_timer(uv_timer_t *timer)
         if (session_is_idle(w->session)) step(w);
         return;
     }
-    double now_us = (double)(clock_now_ns() / 1000);
+    double now_us = (double)clock_now_ns() / 1000;
     if (w->due_us == 0 || now_us - w->due_us > 1e6) w->due_us = now_us;
     while (w->due_us <= now_us) {
         w->due_us += 1e6 * w->open / w->options.tokens_per_second;

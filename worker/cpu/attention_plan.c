@@ -20,6 +20,11 @@ static uint32_t part_of(uint32_t position)
     return position / ATTENTION_PART_TOKENS;
 }
 
+static uint32_t first_part(const cpu_backend *b, uint32_t layer, uint32_t position)
+{
+    return part_of(attention_first_seen(position, b->model->config.layer_window[layer]));
+}
+
 /* Parts are worth their second job when whole items would leave threads without work. */
 static uint32_t choose_part_count(const cpu_backend *b, uint32_t token_count,
                                   uint32_t last_position)
@@ -75,6 +80,8 @@ static attention_part part_args(const attention_job *job, const attention_tile *
         .group = group,
         .head_dim = head_dim,
         .position = tile->position,
+        .window = b->model->config.layer_window[job->layer],
+        .softcap = b->model->config.attention_softcap,
         .blocks = tile->blocks,
         .kv = cpu_kv_block(b, job->layer, 0, head),
         .block_stride = b->model->config.kv_head_count * b->head_block_floats,
@@ -101,14 +108,20 @@ static void attend_whole(void *ctx, uint32_t item, uint32_t thread)
     float *total = b->records + 2u * thread * b->records_floats;
     float *later = total + b->records_floats;
 
+    uint32_t first = first_part(b, job->layer, tile->position);
     uint32_t last = part_of(tile->position + tile->token_count - 1);
-    for (uint32_t part = 0; part <= last; part++) {
-        attention_part a = part_args(job, tile, kv_head, part, part == 0 ? total : later);
+    for (uint32_t part = first; part <= last; part++) {
+        attention_part a = part_args(job, tile, kv_head, part, part == first ? total : later);
         b->kernels->attention_part(&a);
-        if (part == 0) continue;
-        for (uint32_t row = 0; row < rows; row++)
-            if (part <= part_of(tile->position + row / group))
+        if (part == first) continue;
+        for (uint32_t row = 0; row < rows; row++) {
+            uint32_t position = tile->position + row / group;
+            uint32_t begin = first_part(b, job->layer, position);
+            if (part == begin)
+                memcpy(total + row * stride, later + row * stride, stride * sizeof(float));
+            else if (part > begin && part <= part_of(position))
                 b->kernels->attention_merge(total + row * stride, later + row * stride, head_dim);
+        }
     }
     for (uint32_t row = 0; row < rows; row++)
         b->kernels->attention_finish(
@@ -130,7 +143,9 @@ static void attend_part(void *ctx, uint32_t item, uint32_t thread)
     uint32_t part = item % b->part_count;
     uint32_t kv_head = item / b->part_count % b->model->config.kv_head_count;
     const attention_tile *tile = &b->tiles[item / b->part_count / b->model->config.kv_head_count];
-    if (part > part_of(tile->position + tile->token_count - 1)) return;
+    if (part < first_part(b, job->layer, tile->position) ||
+        part > part_of(tile->position + tile->token_count - 1))
+        return;
     float *records = b->records + 2u * thread * b->records_floats;
     attention_part a = part_args(job, tile, kv_head, part, records);
     b->kernels->attention_part(&a);
@@ -148,9 +163,10 @@ static void add_parts(void *ctx, uint32_t item, uint32_t thread)
     const attention_job *job = ctx;
     cpu_backend *b = job->b;
     uint32_t head_dim = b->model->config.head_dim;
+    uint32_t first = first_part(b, job->layer, b->positions[item]);
     for (uint32_t head = 0; head < b->model->config.head_count; head++) {
-        float *total = partial_record(b, item, head, 0);
-        for (uint32_t part = 1; part <= part_of(b->positions[item]); part++)
+        float *total = partial_record(b, item, head, first);
+        for (uint32_t part = first + 1; part <= part_of(b->positions[item]); part++)
             b->kernels->attention_merge(total, partial_record(b, item, head, part), head_dim);
         b->kernels->attention_finish(output_row(b, item, head), total, head_dim);
     }

@@ -29,13 +29,27 @@ static const float *widen_vector(cpu_backend *b, float **cursor, const weight *w
     return out;
 }
 
+/* A norm's weight counts as 1 + w in some models. */
+static const float *widen_norm(cpu_backend *b, float **cursor, const weight *w)
+{
+    float *out = *cursor;
+    if (widen_vector(b, cursor, w) == NULL) return NULL;
+    if (b->model->config.norm_plus_one)
+        for (uint32_t i = 0; i < w->cols; i++)
+            out[i] += 1.0f;
+    return out;
+}
+
 static size_t vector_floats(const model *m)
 {
     size_t sum = m->final_norm.cols;
     for (uint32_t l = 0; l < m->config.layer_count; l++) {
         const layer_weights *w = &m->layers[l];
-        const weight *all[] = {&w->input_norm, &w->mlp_norm,  &w->q_bias,  &w->k_bias,   &w->v_bias,
-                               &w->o_bias,     &w->gate_bias, &w->up_bias, &w->down_bias};
+        const weight *all[] = {&w->input_norm,    &w->mlp_norm,  &w->post_attention_norm,
+                               &w->post_mlp_norm, &w->q_norm,    &w->k_norm,
+                               &w->q_bias,        &w->k_bias,    &w->v_bias,
+                               &w->o_bias,        &w->gate_bias, &w->up_bias,
+                               &w->down_bias};
         for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
             if (all[i]->data != NULL) sum += all[i]->cols;
     }
@@ -49,12 +63,16 @@ static bool create_vectors(cpu_backend *b)
     if (b->vectors == NULL) return false;
     b->layers = mem_calloc(m->config.layer_count, sizeof *b->layers);
     float *cursor = b->vectors;
-    b->final_norm = widen_vector(b, &cursor, &m->final_norm);
+    b->final_norm = widen_norm(b, &cursor, &m->final_norm);
     for (uint32_t l = 0; l < m->config.layer_count; l++) {
         const layer_weights *w = &m->layers[l];
         b->layers[l] = (cpu_layer){
-            .input_norm = widen_vector(b, &cursor, &w->input_norm),
-            .mlp_norm = widen_vector(b, &cursor, &w->mlp_norm),
+            .input_norm = widen_norm(b, &cursor, &w->input_norm),
+            .mlp_norm = widen_norm(b, &cursor, &w->mlp_norm),
+            .post_attention_norm = widen_norm(b, &cursor, &w->post_attention_norm),
+            .post_mlp_norm = widen_norm(b, &cursor, &w->post_mlp_norm),
+            .q_norm = widen_norm(b, &cursor, &w->q_norm),
+            .k_norm = widen_norm(b, &cursor, &w->k_norm),
             .q_bias = widen_vector(b, &cursor, &w->q_bias),
             .k_bias = widen_vector(b, &cursor, &w->k_bias),
             .v_bias = widen_vector(b, &cursor, &w->v_bias),
@@ -64,8 +82,10 @@ static bool create_vectors(cpu_backend *b)
             .down_bias = widen_vector(b, &cursor, &w->down_bias),
         };
     }
-    b->rope_frequencies = mem_calloc(m->config.head_dim / 2, sizeof(float));
-    model_config_rope_frequencies(&m->config, 0, b->rope_frequencies);
+    uint32_t pairs = m->config.rotary_dim / 2;
+    b->rope_frequencies = mem_calloc((size_t)m->config.rope_count * pairs, sizeof(float));
+    for (uint32_t r = 0; r < m->config.rope_count; r++)
+        model_config_rope_frequencies(&m->config, r, b->rope_frequencies + (size_t)r * pairs);
     return true;
 }
 
@@ -121,7 +141,7 @@ static uint32_t clamp_u32(uint64_t value, uint32_t low, uint32_t high)
 static uint64_t activation_bytes_per_token(const cpu_backend *b)
 {
     return (b->model->config.hidden_size + b->narrow_stride + b->wide_stride +
-            b->model->config.head_dim + (uint64_t)GATE_ROWS * thread_pool_size(b->pool)) *
+            cpu_angles_stride(b) + (uint64_t)GATE_ROWS * thread_pool_size(b->pool)) *
            sizeof(float);
 }
 
@@ -138,7 +158,8 @@ static void choose_step_size(cpu_backend *b, const backend_options *options)
     uint32_t q = config->head_count * config->head_dim;
     uint32_t kv = config->kv_head_count * config->head_dim;
     b->narrow_stride = row_stride(max_of(config->hidden_size, q));
-    b->wide_stride = row_stride(max_of(q + 2u * kv, config->intermediate_size));
+    uint64_t wide = max_of(q + 2u * kv, config->intermediate_size);
+    b->wide_stride = row_stride(config->sandwich_norms ? max_of(wide, config->hidden_size) : wide);
 
     uint32_t tokens = options->step_tokens;
     if (tokens == 0)
@@ -188,7 +209,7 @@ static bool create_scratch(cpu_backend *b)
     b->residual = floats(tokens * config->hidden_size);
     b->narrow = floats(tokens * b->narrow_stride);
     b->wide = floats(tokens * b->wide_stride);
-    b->angles = floats(tokens * config->head_dim);
+    b->angles = floats(tokens * cpu_angles_stride(b));
     b->gate = floats(threads * tokens * GATE_ROWS);
     b->records = floats(threads * 2u * b->records_floats);
     b->partials = floats(b->partials_floats);

@@ -24,7 +24,8 @@
  *   residual   T * hidden                                   the sum all layers add to
  *   narrow     T * max(hidden, heads * head_dim)            normed input, or attention's output
  *   wide       T * max((heads + 2 kv heads) * head_dim, intermediate)    q k v, or the MLP's inside
- *   angles     T * head_dim                                 cosines and sines
+ *              (and at least hidden where o's output is normed before it is added)
+ *   angles     T * ropes * rotary_dim                       cosines and sines
  *   gate       threads * T * GATE_ROWS
  *   records    threads * 2 * rows of an attention tile * record stride
  *   partials   <= PARTIALS_BYTES                            attention parts awaiting their sum
@@ -58,9 +59,10 @@
 /* Multiply-adds below which waking other threads costs more than they bring. */
 #define SERIAL_WORK 65536u
 
-/* A layer's vectors, widened; NULL where the model has none. */
+/* A layer's vectors, widened, norms as what they multiply by; NULL where the model has none. */
 typedef struct cpu_layer {
-    const float *input_norm, *mlp_norm;
+    const float *input_norm, *mlp_norm, *post_attention_norm, *post_mlp_norm;
+    const float *q_norm, *k_norm;
     const float *q_bias, *k_bias, *v_bias, *o_bias;
     const float *gate_bias, *up_bias, *down_bias;
 } cpu_layer;
@@ -82,7 +84,7 @@ typedef struct cpu_backend {
     float *vectors;
     cpu_layer *layers; /* [layer_count] */
     const float *final_norm;
-    float *rope_frequencies; /* [head_dim / 2] */
+    float *rope_frequencies; /* [rope_count][rotary_dim / 2] */
 
     float *kv;
     uint64_t kv_bytes;
@@ -98,10 +100,10 @@ typedef struct cpu_backend {
     float *logits; /* [logits_rows][vocab] */
     uint32_t logits_rows;
 
-    uint32_t *positions; /* [step_tokens] */
-    uint32_t *kv_blocks; /* [step_tokens], the block each token's KV goes to */
-    uint32_t *wanted;    /* [step_sequences], sequences whose logits are wanted */
-    status *row_status;  /* [logits_rows] */
+    uint32_t *positions;    /* [step_tokens] */
+    uint32_t *kv_blocks;    /* [step_tokens], the block each token's KV goes to */
+    uint32_t *wanted;       /* [step_sequences], sequences whose logits are wanted */
+    status *row_status;     /* [logits_rows] */
     sampled_token *sampled; /* [step_sequences] of the last step, the first sampled_count */
     uint32_t sampled_count;
 
@@ -132,6 +134,12 @@ void attention_plan_run(cpu_backend *b, uint32_t layer);
 
 /* Run items on the pool, or here when the work (multiply-adds) is small. */
 void cpu_run_items(cpu_backend *b, uint32_t count, uint64_t work, thread_pool_item run, void *ctx);
+
+/* A token's angles: for each rope rotary_dim / 2 cosines, then as many sines. */
+static inline size_t cpu_angles_stride(const cpu_backend *b)
+{
+    return (size_t)b->model->config.rope_count * b->model->config.rotary_dim;
+}
 
 /* One head's block in a layer. */
 static inline float *cpu_kv_block(const cpu_backend *b, uint32_t layer, uint32_t block,

@@ -1,15 +1,14 @@
 /* forward: one step through the model, from token ids to sampled ids.
  *
  *   embed
- *   each layer   norm -> q k v -> rotate, store KV -> attention -> o      (added to the residual)
- *                norm -> gate, up, activation -> down                     (added to the residual)
+ *   each layer   norm -> q k v -> (norm,) rotate, store KV -> attention -> o (-> norm)
+ *                norm -> gate, up, activation -> down (-> norm)     (each added to the residual)
  *   the rows whose logits are wanted: norm -> head -> sample
  *
  * Every line is one job for the thread pool: its items write different places, and the next job
  * starts when all are done. Items are cut by rows of a weight or by tokens, never along a sum.
  *
- * Touvron et al.: Llama 2. 2023; Qwen2 and others differ in biases, sizes and tied weights. */
-#include <math.h>
+ * config.h has the formulas. What is in parentheses is there where the model has it. */
 #include <string.h>
 
 #include "common/check.h"
@@ -57,10 +56,15 @@ static void embed_item(void *ctx, uint32_t item, uint32_t thread)
     cpu_backend *b = job->b;
     const weight *table = &b->model->embedding;
     size_t row_bytes = table->cols * dtype_size(table->type);
-    for (uint32_t t = item * TOKENS_PER_ITEM; t < item_end(job, item); t++)
-        b->kernels->widen(b->residual + (size_t)t * table->cols,
-                          (const uint8_t *)table->data + job->plan->tokens[t] * row_bytes,
+    float scale = b->model->config.embedding_scale;
+    for (uint32_t t = item * TOKENS_PER_ITEM; t < item_end(job, item); t++) {
+        float *row = b->residual + (size_t)t * table->cols;
+        b->kernels->widen(row, (const uint8_t *)table->data + job->plan->tokens[t] * row_bytes,
                           table->type, table->cols);
+        if (scale == 1.0f) continue;
+        for (uint32_t i = 0; i < table->cols; i++)
+            row[i] *= scale;
+    }
 }
 
 static void embed(cpu_backend *b, const step_plan *plan)
@@ -86,6 +90,40 @@ static void norm(cpu_backend *b, const float *scale, uint32_t token_count)
     run_tokens(&job, b->model->config.hidden_size, norm_item);
 }
 
+/* residual += norm(what `in` holds), which is normed in place. */
+typedef struct norm_add_job {
+    cpu_backend *b;
+    float *in;
+    size_t in_stride;
+    const float *norm;
+    uint32_t token_count;
+} norm_add_job;
+
+static void norm_add_item(void *ctx, uint32_t item, uint32_t thread)
+{
+    (void)thread;
+    const norm_add_job *job = ctx;
+    cpu_backend *b = job->b;
+    uint32_t hidden = b->model->config.hidden_size;
+    uint32_t begin = item * TOKENS_PER_ITEM;
+    for (uint32_t t = begin; t < begin + TOKENS_PER_ITEM && t < job->token_count; t++) {
+        float *row = job->in + t * job->in_stride;
+        float *sum = b->residual + (size_t)t * hidden;
+        b->kernels->rmsnorm(row, row, job->norm, hidden, b->model->config.rms_norm_eps);
+        for (uint32_t i = 0; i < hidden; i++)
+            sum[i] += row[i];
+    }
+}
+
+static void norm_heads(cpu_backend *b, float *vectors, uint32_t heads, const float *norm)
+{
+    uint32_t head_dim = b->model->config.head_dim;
+    for (uint32_t h = 0; norm != NULL && h < heads; h++) {
+        float *head = vectors + (size_t)h * head_dim;
+        b->kernels->rmsnorm(head, head, norm, head_dim, b->model->config.rms_norm_eps);
+    }
+}
+
 static void store_kv(cpu_backend *b, uint32_t layer, uint32_t token, const float *keys,
                      const float *values)
 {
@@ -108,16 +146,20 @@ static void rotate_item(void *ctx, uint32_t item, uint32_t thread)
     const token_job *job = ctx;
     cpu_backend *b = job->b;
     const model_config *config = &b->model->config;
-    uint32_t head_dim = config->head_dim;
-    float score_scale = 1.0f / sqrtf((float)head_dim);
+    const cpu_layer *vectors = &b->layers[job->layer];
+    uint32_t head_dim = config->head_dim, rotary_dim = config->rotary_dim;
+    size_t rope = (size_t)config->layer_rope[job->layer] * rotary_dim;
     for (uint32_t t = item * TOKENS_PER_ITEM; t < item_end(job, item); t++) {
-        const float *cosines = b->angles + (size_t)t * head_dim;
-        const float *sines = cosines + head_dim / 2;
+        const float *cosines = b->angles + t * cpu_angles_stride(b) + rope;
+        const float *sines = cosines + rotary_dim / 2;
         float *queries = b->wide + t * b->wide_stride;
         float *keys = queries + (size_t)config->head_count * head_dim;
         float *values = keys + (size_t)config->kv_head_count * head_dim;
-        b->kernels->rope(queries, cosines, sines, config->head_count, head_dim, score_scale);
-        b->kernels->rope(keys, cosines, sines, config->kv_head_count, head_dim, 1.0f);
+        norm_heads(b, queries, config->head_count, vectors->q_norm);
+        norm_heads(b, keys, config->kv_head_count, vectors->k_norm);
+        b->kernels->rope(queries, cosines, sines, config->head_count, head_dim, rotary_dim,
+                         config->attention_scale);
+        b->kernels->rope(keys, cosines, sines, config->kv_head_count, head_dim, rotary_dim, 1.0f);
         store_kv(b, job->layer, t, keys, values);
     }
 }
@@ -151,6 +193,7 @@ static uint32_t rows_per_item(const cpu_backend *b, uint64_t rows, uint64_t row_
 {
     uint64_t threads = thread_pool_size(b->pool);
     uint64_t share = rows / (ITEMS_PER_THREAD * threads);
+    /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): no model has rows of nothing */
     uint64_t least = ITEM_BYTES / row_bytes;
     uint64_t most = (rows + threads - 1) / threads;
     if (share < least) share = least;
@@ -231,13 +274,28 @@ static void project_qkv(cpu_backend *b, uint32_t layer, uint32_t tokens)
     run_matmuls(b, &job);
 }
 
-static void add_to_residual(cpu_backend *b, const weight *w, const float *bias, const float *in,
-                            size_t in_stride, uint32_t tokens)
+/* residual += in w + bias, by way of `scratch` where what is added is normed first. */
+typedef struct scratch_rows {
+    float *rows;
+    size_t stride;
+} scratch_rows;
+
+static void add_to_residual(cpu_backend *b, const weight *w, const float *bias, const float *norm,
+                            scratch_rows in, scratch_rows scratch, uint32_t tokens)
 {
-    matmul_job job = {.of = {matmul_of(w, bias, in, in_stride, b->residual, w->rows, tokens)},
+    scratch_rows out = norm != NULL ? scratch : (scratch_rows){b->residual, w->rows};
+    matmul_job job = {.of = {matmul_of(w, bias, in.rows, in.stride, out.rows, out.stride, tokens)},
                       .count = 1};
-    job.of[0].accumulate = true;
+    job.of[0].accumulate = norm == NULL;
     run_matmuls(b, &job);
+    if (norm == NULL) return;
+    norm_add_job add = {.b = b,
+                        .in = scratch.rows,
+                        .in_stride = scratch.stride,
+                        .norm = norm,
+                        .token_count = tokens};
+    cpu_run_items(b, (tokens + TOKENS_PER_ITEM - 1) / TOKENS_PER_ITEM, (uint64_t)tokens * w->rows,
+                  norm_add_item, &add);
 }
 
 /* Gate rows into the thread's scratch, the same up rows into `wide`, then the activation while both
@@ -253,9 +311,11 @@ static void gate_up_item(void *ctx, uint32_t item, uint32_t thread)
     gate.out_stride = GATE_ROWS;
     b->kernels->matmul(&gate);
     b->kernels->matmul(&up);
+    void (*activate)(float *out, const float *gate, uint32_t count) =
+        b->model->config.activation == ACTIVATION_SILU ? b->kernels->silu_multiply
+                                                       : b->kernels->gelu_multiply;
     for (uint32_t t = 0; t < up.tokens; t++)
-        b->kernels->silu_multiply(up.out + t * up.out_stride, gate.out + (size_t)t * GATE_ROWS,
-                                  up.rows);
+        activate(up.out + t * up.out_stride, gate.out + (size_t)t * GATE_ROWS, up.rows);
 }
 
 static void gate_up(cpu_backend *b, uint32_t layer, uint32_t tokens)
@@ -300,6 +360,8 @@ static void sample_item(void *ctx, uint32_t item, uint32_t thread)
         if (seq->wants_sample) out++;
         if (i % b->sampler_count != item) continue;
         float *logits = b->logits + (size_t)i * vocab;
+        if (b->model->config.final_softcap != 0.0f)
+            b->kernels->softcap(logits, b->model->config.final_softcap, vocab);
         if (seq->logits_out != NULL) memcpy(seq->logits_out, logits, vocab * sizeof(float));
         b->row_status[i] = ST_OK;
         if (seq->wants_sample)
@@ -355,6 +417,20 @@ static status finish_rows(cpu_backend *b, const step_plan *plan, sampled_token *
 
 /* -- the step ------------------------------------------------------------------ */
 
+static void fill_angles(cpu_backend *b, uint32_t token, uint32_t position)
+{
+    const model_config *config = &b->model->config;
+    uint32_t pairs = config->rotary_dim / 2;
+    for (uint32_t r = 0; r < config->rope_count; r++) {
+        float *cosines = b->angles + token * cpu_angles_stride(b) + (size_t)r * 2u * pairs;
+        rope_table_fill(cosines, cosines + pairs, b->rope_frequencies + (size_t)r * pairs, pairs,
+                        position);
+        float factor = config->rope[r].attention_factor;
+        for (uint32_t i = 0; factor != 1.0f && i < 2u * pairs; i++)
+            cosines[i] *= factor;
+    }
+}
+
 /* What every layer needs to know about each token, worked out once; the engine's promises about
  * the plan are checked on the way. */
 static void lay_out_tokens(cpu_backend *b, const step_plan *plan)
@@ -377,9 +453,7 @@ static void lay_out_tokens(cpu_backend *b, const step_plan *plan)
             b->positions[token] = position;
             b->kv_blocks[token] = seq->blocks[position / LIMIT_KV_BLOCK_TOKENS];
             CHECK(b->kv_blocks[token] < capacity->kv_blocks);
-            float *cosines = b->angles + (size_t)token * config->head_dim;
-            rope_table_fill(cosines, cosines + config->head_dim / 2, b->rope_frequencies,
-                            config->head_dim / 2, position);
+            fill_angles(b, token, position);
         }
     }
     CHECK(token == plan->token_count);
@@ -391,6 +465,8 @@ status cpu_forward(cpu_backend *b, const step_plan *plan, sampled_token *sampled
     lay_out_tokens(b, plan);
     attention_plan_make(b, plan);
     embed(b, plan);
+    const scratch_rows narrow = {b->narrow, b->narrow_stride};
+    const scratch_rows wide = {b->wide, b->wide_stride};
     for (uint32_t l = 0; l < b->model->config.layer_count; l++) {
         const layer_weights *w = &b->model->layers[l];
         const cpu_layer *vectors = &b->layers[l];
@@ -398,10 +474,12 @@ status cpu_forward(cpu_backend *b, const step_plan *plan, sampled_token *sampled
         project_qkv(b, l, tokens);
         rotate_and_store(b, l, tokens);
         attention_plan_run(b, l);
-        add_to_residual(b, &w->o, vectors->o_bias, b->narrow, b->narrow_stride, tokens);
+        add_to_residual(b, &w->o, vectors->o_bias, vectors->post_attention_norm, narrow, wide,
+                        tokens);
         norm(b, vectors->mlp_norm, tokens);
         gate_up(b, l, tokens);
-        add_to_residual(b, &w->down, vectors->down_bias, b->wide, b->wide_stride, tokens);
+        add_to_residual(b, &w->down, vectors->down_bias, vectors->post_mlp_norm, wide, narrow,
+                        tokens);
     }
     return finish_rows(b, plan, sampled, err);
 }

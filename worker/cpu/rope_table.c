@@ -10,6 +10,7 @@
 #define HALF_PI_HIGH 0x1.921fb544p+0
 #define HALF_PI_LOW  0x1.0b4611a626331p-34
 
+/* NOLINTNEXTLINE(misc-redundant-expression): they are equal today */
 _Static_assert(LIMIT_CONTEXT_TOKENS <= 1u << 20, "an angle holds pi / 2 fewer than 2^20 times");
 
 static double sine_near_zero(double r)

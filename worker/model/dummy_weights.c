@@ -83,14 +83,24 @@ static int thread_count(void)
     return count < THREADS_MAX ? count : THREADS_MAX;
 }
 
+status dummy_weights_reserve(uint16_t **out, size_t size, error *err)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return error_set(err, ST_RESOURCE_EXHAUSTED, "no memory for %zu bytes of weights: %s", size,
+                         strerror(errno));
+    *out = memory;
+    return ST_OK;
+}
+
 status dummy_weights_map(uint16_t **out, size_t size,
                          void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                          error *err)
 {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        return error_set(err, ST_RESOURCE_EXHAUSTED, "no memory for %zu bytes of weights: %s", size,
-                         strerror(errno));
+    uint16_t *memory;
+    status st = dummy_weights_reserve(&memory, size, err);
+    if (st != ST_OK) return st;
     madvise(memory, size, MADV_HUGEPAGE); /* a wish: fewer page faults */
 
     fill_job job = {.values = memory, .count = size / sizeof(uint16_t)};

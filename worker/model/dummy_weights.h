@@ -9,6 +9,10 @@
 
 #define BF16_ONE 0x3f80u
 
+/* Map `size` bytes (a multiple of 2) of zeros that take no memory until they are touched.
+ * ST_RESOURCE_EXHAUSTED. Freed by munmap(). */
+MUST_USE status dummy_weights_reserve(uint16_t **out, size_t size, error *err);
+
 /* Map `size` bytes (a multiple of 2) and fill them with BF16 numbers of mean 0 and standard
  * deviation 0.02: a function of `size` alone, whatever the machine and its number of threads.
  * `progress` may be NULL. ST_RESOURCE_EXHAUSTED. Freed by munmap(). */

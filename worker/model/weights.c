@@ -1,7 +1,9 @@
 /* weights: from a config to the pointers a forward pass reads.
  *
  * The config says which tensors there have to be and in which shape: that is a list of roles, and
- * both ways of loading walk it. All three families name their tensors alike, so there is one list.
+ * both ways of loading walk it. Families name their tensors alike but for what stands in front and
+ * the norms of a sandwich, so there is one list. A role may be several weights, which are the rows
+ * of one tensor one behind the other.
  *
  * What the checkpoint has besides is not used. That is said once, in the log, except for tensors
  * known to be redundant: the rotary frequencies old exporters saved, and the output head of a
@@ -16,7 +18,6 @@
 
 #include <inttypes.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,80 +47,169 @@ struct model_storage {
 
 typedef enum role_kind { ROLE_MATRIX, ROLE_BIAS, ROLE_NORM } role_kind;
 
+#define ROLE_PARTS_MAX 3u
+
 typedef struct role {
-    weight *target;
+    weight *parts[ROLE_PARTS_MAX];
+    uint32_t part_rows[ROLE_PARTS_MAX];
+    uint32_t part_count;
     role_kind kind;
-    uint32_t rows, cols;
+    uint32_t rows, cols; /* of all parts */
     char name[96];
 } role;
 
 #define ROLES_OUTSIDE_LAYERS 3u
-#define ROLES_PER_LAYER      16u
+#define ROLES_PER_LAYER      20u
 
 typedef struct role_list {
     role *roles;
     size_t count;
 } role_list;
 
-__attribute__((format(printf, 6, 7))) static void add(role_list *list, weight *target,
-                                                      role_kind kind, uint32_t rows, uint32_t cols,
-                                                      const char *name, ...)
+/* `prefix` stands before the layers' own names. */
+typedef struct naming {
+    const char *prefix;
+    uint32_t layer;
+} naming;
+
+static role *add(role_list *list, const char *prefix, const char *name)
 {
     role *r = &list->roles[list->count++];
-    *r = (role){.target = target, .kind = kind, .rows = rows, .cols = cols};
-    va_list args;
-    va_start(args, name);
-    vsnprintf(r->name, sizeof r->name, name, args);
-    va_end(args);
+    snprintf(r->name, sizeof r->name, "%s%s", prefix, name);
+    return r;
 }
 
-static void add_layer(role_list *list, const model_config *c, layer_weights *l, uint32_t i)
+static role *add_to_layer(role_list *list, naming n, const char *name)
+{
+    role *r = &list->roles[list->count++];
+    snprintf(r->name, sizeof r->name, "%slayers.%u.%s", n.prefix, n.layer, name);
+    return r;
+}
+
+static void holds(role *r, role_kind kind, weight *target, uint32_t rows, uint32_t cols)
+{
+    CHECK(r->part_count < ROLE_PARTS_MAX);
+    r->kind = kind;
+    r->parts[r->part_count] = target;
+    r->part_rows[r->part_count++] = rows;
+    r->rows += rows;
+    r->cols = cols;
+}
+
+static void add_norm(role_list *list, naming n, weight *target, uint32_t cols, const char *name)
+{
+    holds(add_to_layer(list, n, name), ROLE_NORM, target, 1, cols);
+}
+
+static void add_bias(role_list *list, naming n, weight *target, uint32_t cols, const char *name)
+{
+    holds(add_to_layer(list, n, name), ROLE_BIAS, target, 1, cols);
+}
+
+static void add_matrix(role_list *list, naming n, weight *target, uint32_t rows, uint32_t cols,
+                       const char *name)
+{
+    holds(add_to_layer(list, n, name), ROLE_MATRIX, target, rows, cols);
+}
+
+static void add_attention(role_list *list, const model_config *c, layer_weights *l, naming n)
 {
     const uint32_t hidden = c->hidden_size;
-    const uint32_t inner = c->intermediate_size;
     const uint32_t q = c->head_count * c->head_dim;
     const uint32_t kv = c->kv_head_count * c->head_dim;
 
-    add(list, &l->input_norm, ROLE_NORM, 1, hidden, "model.layers.%u.input_layernorm.weight", i);
-    add(list, &l->q, ROLE_MATRIX, q, hidden, "model.layers.%u.self_attn.q_proj.weight", i);
-    add(list, &l->k, ROLE_MATRIX, kv, hidden, "model.layers.%u.self_attn.k_proj.weight", i);
-    add(list, &l->v, ROLE_MATRIX, kv, hidden, "model.layers.%u.self_attn.v_proj.weight", i);
-    if (c->qkv_bias) {
-        add(list, &l->q_bias, ROLE_BIAS, 1, q, "model.layers.%u.self_attn.q_proj.bias", i);
-        add(list, &l->k_bias, ROLE_BIAS, 1, kv, "model.layers.%u.self_attn.k_proj.bias", i);
-        add(list, &l->v_bias, ROLE_BIAS, 1, kv, "model.layers.%u.self_attn.v_proj.bias", i);
+    if (c->packed_projections) {
+        role *packed = add_to_layer(list, n, "self_attn.qkv_proj.weight");
+        holds(packed, ROLE_MATRIX, &l->q, q, hidden);
+        holds(packed, ROLE_MATRIX, &l->k, kv, hidden);
+        holds(packed, ROLE_MATRIX, &l->v, kv, hidden);
+    } else {
+        add_matrix(list, n, &l->q, q, hidden, "self_attn.q_proj.weight");
+        add_matrix(list, n, &l->k, kv, hidden, "self_attn.k_proj.weight");
+        add_matrix(list, n, &l->v, kv, hidden, "self_attn.v_proj.weight");
     }
-    add(list, &l->o, ROLE_MATRIX, hidden, q, "model.layers.%u.self_attn.o_proj.weight", i);
-    if (c->output_bias)
-        add(list, &l->o_bias, ROLE_BIAS, 1, hidden, "model.layers.%u.self_attn.o_proj.bias", i);
+    if (c->qkv_bias) {
+        add_bias(list, n, &l->q_bias, q, "self_attn.q_proj.bias");
+        add_bias(list, n, &l->k_bias, kv, "self_attn.k_proj.bias");
+        add_bias(list, n, &l->v_bias, kv, "self_attn.v_proj.bias");
+    }
+    if (c->qk_norm) {
+        add_norm(list, n, &l->q_norm, c->head_dim, "self_attn.q_norm.weight");
+        add_norm(list, n, &l->k_norm, c->head_dim, "self_attn.k_norm.weight");
+    }
+    add_matrix(list, n, &l->o, hidden, q, "self_attn.o_proj.weight");
+    if (c->output_bias) add_bias(list, n, &l->o_bias, hidden, "self_attn.o_proj.bias");
+}
 
-    add(list, &l->mlp_norm, ROLE_NORM, 1, hidden, "model.layers.%u.post_attention_layernorm.weight",
-        i);
-    add(list, &l->gate, ROLE_MATRIX, inner, hidden, "model.layers.%u.mlp.gate_proj.weight", i);
-    add(list, &l->up, ROLE_MATRIX, inner, hidden, "model.layers.%u.mlp.up_proj.weight", i);
-    add(list, &l->down, ROLE_MATRIX, hidden, inner, "model.layers.%u.mlp.down_proj.weight", i);
+static void add_mlp(role_list *list, const model_config *c, layer_weights *l, naming n)
+{
+    const uint32_t hidden = c->hidden_size;
+    const uint32_t inner = c->intermediate_size;
+
+    if (c->packed_projections) {
+        role *packed = add_to_layer(list, n, "mlp.gate_up_proj.weight");
+        holds(packed, ROLE_MATRIX, &l->gate, inner, hidden);
+        holds(packed, ROLE_MATRIX, &l->up, inner, hidden);
+    } else {
+        add_matrix(list, n, &l->gate, inner, hidden, "mlp.gate_proj.weight");
+        add_matrix(list, n, &l->up, inner, hidden, "mlp.up_proj.weight");
+    }
+    add_matrix(list, n, &l->down, hidden, inner, "mlp.down_proj.weight");
     if (c->mlp_bias) {
-        add(list, &l->gate_bias, ROLE_BIAS, 1, inner, "model.layers.%u.mlp.gate_proj.bias", i);
-        add(list, &l->up_bias, ROLE_BIAS, 1, inner, "model.layers.%u.mlp.up_proj.bias", i);
-        add(list, &l->down_bias, ROLE_BIAS, 1, hidden, "model.layers.%u.mlp.down_proj.bias", i);
+        add_bias(list, n, &l->gate_bias, inner, "mlp.gate_proj.bias");
+        add_bias(list, n, &l->up_bias, inner, "mlp.up_proj.bias");
+        add_bias(list, n, &l->down_bias, hidden, "mlp.down_proj.bias");
     }
 }
 
-static role_list list_roles(model *m)
+/* With a sandwich of norms, post_attention_layernorm is what its name says; without, it is the norm
+ * before the MLP. */
+static void add_layer(role_list *list, const model_config *c, layer_weights *l, naming n)
+{
+    const uint32_t hidden = c->hidden_size;
+    add_norm(list, n, &l->input_norm, hidden, "input_layernorm.weight");
+    add_attention(list, c, l, n);
+    if (c->sandwich_norms) {
+        add_norm(list, n, &l->post_attention_norm, hidden, "post_attention_layernorm.weight");
+        add_norm(list, n, &l->mlp_norm, hidden, "pre_feedforward_layernorm.weight");
+    } else {
+        add_norm(list, n, &l->mlp_norm, hidden, "post_attention_layernorm.weight");
+    }
+    add_mlp(list, c, l, n);
+    if (c->sandwich_norms)
+        add_norm(list, n, &l->post_mlp_norm, hidden, "post_feedforward_layernorm.weight");
+}
+
+/* The decoder of a model that also sees images has its tensors under a longer name. */
+static const char *const prefixes[] = {"model.", "language_model.model.", "model.language_model."};
+
+static role_list list_roles(model *m, const char *prefix)
 {
     const model_config *c = &m->config;
     const size_t most = ROLES_OUTSIDE_LAYERS + (size_t)c->layer_count * ROLES_PER_LAYER;
     role_list list = {.roles = mem_calloc(most, sizeof(role))};
 
-    add(&list, &m->embedding, ROLE_MATRIX, c->vocab_size, c->hidden_size,
-        "model.embed_tokens.weight");
+    holds(add(&list, prefix, "embed_tokens.weight"), ROLE_MATRIX, &m->embedding, c->vocab_size,
+          c->hidden_size);
     for (uint32_t i = 0; i < c->layer_count; i++)
-        add_layer(&list, c, &m->layers[i], i);
-    add(&list, &m->final_norm, ROLE_NORM, 1, c->hidden_size, "model.norm.weight");
+        add_layer(&list, c, &m->layers[i], (naming){prefix, i});
+    holds(add(&list, prefix, "norm.weight"), ROLE_NORM, &m->final_norm, 1, c->hidden_size);
     if (!c->tie_embeddings)
-        add(&list, &m->head, ROLE_MATRIX, c->vocab_size, c->hidden_size, "lm_head.weight");
+        holds(add(&list, "", "lm_head.weight"), ROLE_MATRIX, &m->head, c->vocab_size,
+              c->hidden_size);
     CHECK(list.count <= most);
     return list;
+}
+
+/* The parts' pointers into the role's data. */
+static void set_parts(const role *r, const void *data, dtype type)
+{
+    const uint8_t *next = data;
+    for (uint32_t i = 0; i < r->part_count; i++) {
+        *r->parts[i] =
+            (weight){.data = next, .type = type, .rows = r->part_rows[i], .cols = r->cols};
+        next += (size_t)r->part_rows[i] * r->cols * dtype_size(type);
+    }
 }
 
 static uint64_t role_elements(const role *r)
@@ -187,8 +277,9 @@ static status bind_roles(model *m, const role_list *list, error *err)
         status st = checkpoint_find(&storage->files, r->name, &t, err);
         if (st == ST_OK) st = check_tensor(r, t, err);
         if (st != ST_OK) return st;
-        *r->target = (weight){.type = t->type, .rows = r->rows, .cols = r->cols};
-        if ((st = align_data(storage, t, &r->target->data, err)) != ST_OK) return st;
+        const void *data = NULL;
+        if ((st = align_data(storage, t, &data, err)) != ST_OK) return st;
+        set_parts(r, data, t->type);
         m->weight_bytes += t->size;
     }
     if (storage->copy_count > 0)
@@ -237,15 +328,30 @@ static void log_unused(const model *m, role_list *list)
     if (count > 0) log_warn("model unused_tensors=%zu first=%s", count, printable(text, first));
 }
 
-static status load_checkpoint(model *m, role_list *list, const char *dir,
+/* The prefix under which the checkpoint has an embedding; the first where it has none, which will
+ * be the sentence. */
+static const char *find_prefix(const checkpoint *files)
+{
+    char name[96];
+    const tensor *t;
+    error why;
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        snprintf(name, sizeof name, "%sembed_tokens.weight", prefixes[i]);
+        if (checkpoint_find(files, name, &t, &why) == ST_OK) return prefixes[i];
+    }
+    return prefixes[0];
+}
+
+static status load_checkpoint(model *m, role_list *list, const char *dir, bool read_in,
                               void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                               XXH3_state_t *hash, error *err)
 {
     status st = checkpoint_open(&m->storage->files, dir, err);
     if (st != ST_OK) return st;
+    *list = list_roles(m, find_prefix(&m->storage->files));
     if ((st = bind_roles(m, list, err)) != ST_OK) return error_prefix(err, st, "%s", dir);
     log_unused(m, list);
-    checkpoint_read_in(&m->storage->files, progress, ctx);
+    if (read_in) checkpoint_read_in(&m->storage->files, progress, ctx);
     checkpoint_hash(&m->storage->files, hash);
     return ST_OK;
 }
@@ -259,25 +365,28 @@ static size_t dummy_stride(const role *r)
     return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
 }
 
-static status load_dummy(model *m, const role_list *list,
+static status load_dummy(model *m, role_list *list, bool fill,
                          void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                          XXH3_state_t *hash, error *err)
 {
     size_t size = 0;
+    *list = list_roles(m, prefixes[0]);
     for (size_t i = 0; i < list->count; i++)
         size += dummy_stride(&list->roles[i]);
     uint16_t *memory;
-    status st = dummy_weights_map(&memory, size, progress, ctx, err);
+    status st = fill ? dummy_weights_map(&memory, size, progress, ctx, err)
+                     : dummy_weights_reserve(&memory, size, err);
     if (st != ST_OK) return st;
+    m->is_dummy = true;
     m->storage->dummy = memory;
     m->storage->dummy_size = size;
 
     for (size_t i = 0; i < list->count; i++) {
         const role *r = &list->roles[i];
-        if (r->kind == ROLE_NORM)
+        if (fill && r->kind == ROLE_NORM)
             for (uint32_t j = 0; j < r->cols; j++)
-                memory[j] = BF16_ONE;
-        *r->target = (weight){.data = memory, .type = DTYPE_BF16, .rows = r->rows, .cols = r->cols};
+                memory[j] = m->config.norm_plus_one ? 0 : BF16_ONE;
+        set_parts(r, memory, DTYPE_BF16);
         m->weight_bytes += role_elements(r) * sizeof(uint16_t);
         memory += dummy_stride(r) / sizeof(uint16_t);
     }
@@ -327,9 +436,10 @@ status model_load(model **out, const char *dir, load_format format,
     if (st != ST_OK) goto done;
     if ((st = hash_config(hash, dir, err)) != ST_OK) goto done;
     m->layers = mem_calloc(m->config.layer_count, sizeof *m->layers);
-    list = list_roles(m);
-    st = format == LOAD_DUMMY ? load_dummy(m, &list, progress, ctx, hash, err)
-                              : load_checkpoint(m, &list, dir, progress, ctx, hash, err);
+    if (format == LOAD_DUMMY || format == LOAD_DUMMY_UNREAD)
+        st = load_dummy(m, &list, format == LOAD_DUMMY, progress, ctx, hash, err);
+    else
+        st = load_checkpoint(m, &list, dir, format == LOAD_SAFETENSORS, progress, ctx, hash, err);
     if (st != ST_OK) goto done;
     if (m->config.tie_embeddings) m->head = m->embedding;
     set_revision(m, hash);
@@ -340,6 +450,31 @@ done:
     XXH3_freeState(hash);
     model_destroy(m);
     return st;
+}
+
+static bool takes_long_factors(const model_config *c)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < c->rope_count; i++)
+        any = any || (c->rope[i].scaling == ROPE_SCALING_LONGROPE &&
+                      c->context_max > c->rope[i].original_context);
+    return any;
+}
+
+void model_limit_context(model *m, uint32_t tokens)
+{
+    CHECK(tokens >= 1 && tokens <= m->config.context_max);
+    bool before = takes_long_factors(&m->config);
+    m->config.context_max = tokens;
+    for (uint32_t l = 0; l < m->config.layer_count; l++)
+        if (m->config.layer_window[l] >= tokens) m->config.layer_window[l] = 0;
+    if (takes_long_factors(&m->config) == before) return;
+    XXH3_state_t *hash = XXH3_createState();
+    CHECK(hash != NULL);
+    XXH3_128bits_reset(hash);
+    XXH3_128bits_update(hash, m->revision, sizeof m->revision);
+    set_revision(m, hash);
+    XXH3_freeState(hash);
 }
 
 void model_destroy(model *m)

@@ -286,7 +286,7 @@ status json_pick(json_span object, const char *what, const char *const *keys, js
     while (st == ST_OK && json_walk_member(&walk, &key, &value)) {
         const char *name;
         size_t size;
-        json_string_span(key, &scratch, &name, &size);
+        if (!json_string_span(key, &scratch, &name, &size)) continue;
         for (size_t i = 0; i < count; i++) {
             if (strlen(keys[i]) != size || memcmp(keys[i], name, size) != 0) continue;
             if (spans[i].at != NULL)

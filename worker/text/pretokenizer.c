@@ -246,7 +246,7 @@ typedef struct run {
     void *context;
 } run;
 
-static void run_steps(const run *r, size_t step, const char *text, size_t size, size_t origin);
+static void run_steps(const run *r, size_t index, const char *text, size_t size, size_t origin);
 
 /* Turns spans (delimiter or not, covering the text in order) into pieces for the next step.
  * One span is kept back, because the one behind it may join it. */

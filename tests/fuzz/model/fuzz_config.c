@@ -25,9 +25,22 @@ static void check_config(const model_config *c, const generation_defaults *d)
     for (uint32_t i = 0; i < c->eos_count; i++)
         CHECK(c->eos_ids[i] < c->vocab_size);
     CHECK(model_config_parameters(c) > 0 && model_config_kv_elements(c) > 0);
-    model_config_rope_frequencies(c, frequencies);
-    for (uint32_t i = 0; i < c->head_dim / 2; i++)
-        CHECK(isfinite(frequencies[i]) && frequencies[i] > 0 && frequencies[i] <= 1);
+    CHECK(c->rotary_dim >= 2 && c->rotary_dim <= c->head_dim && c->rotary_dim % 2 == 0);
+    CHECK(c->rope_count >= 1 && c->rope_count <= MODEL_ROPES_MAX);
+    for (uint32_t r = 0; r < c->rope_count; r++) {
+        model_config_rope_frequencies(c, r, frequencies);
+        for (uint32_t i = 0; i < c->rotary_dim / 2; i++)
+            CHECK(isfinite(frequencies[i]) && frequencies[i] >= 0 && frequencies[i] < 1.34f);
+        CHECK(c->rope[r].attention_factor > 0 && c->rope[r].attention_factor <= 1e3f);
+    }
+    for (uint32_t l = 0; l < c->layer_count; l++) {
+        CHECK(c->layer_window[l] < c->context_max);
+        CHECK(c->layer_rope[l] < c->rope_count);
+    }
+    CHECK(isfinite(c->attention_scale) && c->attention_scale > 0);
+    CHECK(isfinite(c->embedding_scale) && c->embedding_scale > 0);
+    CHECK(isfinite(c->attention_softcap) && c->attention_softcap >= 0);
+    CHECK(isfinite(c->final_softcap) && c->final_softcap >= 0);
 
     CHECK(d->temperature >= 0 && d->temperature <= 100);
     CHECK(d->top_p > 0 && d->top_p <= 1 && d->min_p >= 0 && d->min_p <= 1);

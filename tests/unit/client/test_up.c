@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/json.h"
@@ -172,6 +173,48 @@ static void test_bad_model_is_told_at_once(void **state)
     assert_string_equal(program_out(&p), "");
 }
 
+static void write_script(const char *folder, const char *name, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "#!/bin/sh\n%s", text);
+    assert_int_equal(fchmod(fileno(file), 0755), 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* A router and a worker of our own beside a copy of the program: each says that it is ready when it
+ * is told to stop. Nothing may begin then, and everything must end. */
+static void test_a_child_that_is_ready_too_late_starts_nothing(void **state)
+{
+    (void)state;
+    static const char late[] = "trap 'kill $!; echo \"{\\\"ready\\\": true}\"; exit 0' TERM\n"
+                               "tail -f /dev/null &\n"
+                               "echo waiting >&2\n"
+                               "wait\n";
+    static const char at_once[] = "trap 'kill $!; exit 0' TERM\n"
+                                  "tail -f /dev/null &\n"
+                                  "echo '{\"ready\": true}'\n"
+                                  "wait\n";
+    char folder[400], command[1200], program_path[512];
+    snprintf(folder, sizeof folder, "%s/late", getenv("GAGGLE_TEST_TMP"));
+    snprintf(program_path, sizeof program_path, "%s/gaggle", folder);
+    snprintf(command, sizeof command, "mkdir -p '%s' && cp '%s' '%s'", folder, GAGGLE_CLI,
+             program_path);
+    assert_int_equal(system(command), 0);
+    const char *args[] = {program_path, "up", "-m", model, "--port", port, "--device", "cpu", NULL};
+    for (int late_worker = 0; late_worker < 2; late_worker++) {
+        write_script(folder, "gaggle-router", late_worker ? at_once : late);
+        write_script(folder, "gaggle-worker", late);
+        program p;
+        program_start(&p, args, NULL);
+        assert_true(program_says(&p, true, "waiting"));
+        kill(p.pid, SIGTERM);
+        assert_int_equal(program_wait(&p), 0);
+    }
+}
+
 /* Killed without a chance to say goodbye, it still takes its children along. */
 static void test_killed_supervisor_leaves_no_orphans(void **state)
 {
@@ -199,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_children_that_die_come_back_and_sigterm_stops_all),
         cmocka_unit_test(test_answer_survives_the_death_of_its_worker),
         cmocka_unit_test(test_bad_model_is_told_at_once),
+        cmocka_unit_test(test_a_child_that_is_ready_too_late_starts_nothing),
         cmocka_unit_test(test_killed_supervisor_leaves_no_orphans),
     };
     return cmocka_run_group_tests(tests, setup, NULL);

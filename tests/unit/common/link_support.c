@@ -14,7 +14,32 @@
 
 #include <cmocka.h>
 
-const char *const scheme_names[SCHEME_COUNT] = {"tcp", "tls+tcp", "ws", "wss", "ipc"};
+#include "common/limits.h"
+
+const char *const scheme_names[SCHEME_COUNT] = {"tcp", "tls+tcp", "ws", "ipc", "wss"};
+
+unsigned slowness(void)
+{
+    static unsigned times;
+    if (times == 0) {
+        const char *text = getenv("GAGGLE_TEST_SLOWNESS");
+        times = text != NULL ? (unsigned)strtoul(text, NULL, 10) : 1;
+        assert_in_range(times, 1, 50);
+    }
+    return times;
+}
+
+const link_limits *patient_limits(void)
+{
+    static link_limits limits;
+    limits.connect_ms = LIMIT_HELLO_TIMEOUT_MS * slowness();
+    return &limits;
+}
+
+scheme scheme_count(void)
+{
+    return slowness() > 1 ? WSS : SCHEME_COUNT;
+}
 
 /* -- the loop -------------------------------------------------------------------- */
 

@@ -7,7 +7,15 @@
 #include "common/link.h"
 #include "common/mem.h"
 
-#define BUDGET_MS 20000
+/* How many times slower than usual everything is, as under valgrind: GAGGLE_TEST_SLOWNESS, or 1.
+ * Waits are longer by it; what must be done within one of the link's own deadlines is less by it.
+ */
+unsigned slowness(void);
+
+#define BUDGET_MS (20000 * slowness())
+
+/* The usual limits of a link, with time to connect by it. */
+const link_limits *patient_limits(void);
 
 /* -- the loop ------------------------------------------------------------------ */
 
@@ -24,8 +32,11 @@ void close_hub(uv_loop_t *loop, link_hub *hub); /* asserts that nothing is left 
 
 /* -- schemes --------------------------------------------------------------------- */
 
-typedef enum scheme { TCP, TLS, WS, WSS, IPC, SCHEME_COUNT } scheme;
+typedef enum scheme { TCP, TLS, WS, IPC, WSS, SCHEME_COUNT } scheme;
 extern const char *const scheme_names[SCHEME_COUNT];
+/* How many of them can be had here: where everything is slow all but wss, for nng gives the HTTP
+ * handshake two seconds, and the one of TLS is part of it. */
+scheme scheme_count(void);
 
 static inline bool scheme_has_tls(scheme s)
 {

@@ -72,7 +72,7 @@ static void test_messages_of_every_size_come_back_whole_and_in_order(void **stat
 {
     (void)state;
     pattern = mem_alloc(LIMIT_MESSAGE_BYTES);
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         server srv = {.hook = echo};
         server_open(&srv, hub, s, "sizes", NULL);
         end e = {.hook = check_pattern};
@@ -171,7 +171,7 @@ static void test_an_ordinary_pair0_socket_is_a_peer(void **state)
 {
     (void)state;
     pattern = mem_alloc(LIMIT_MESSAGE_BYTES);
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         server srv = {.hook = check_pattern};
         server_open(&srv, hub, s, "pair", NULL);
         pair_peer p = {.url = dial_url(s, "pair", link_listener_port(srv.listener)),
@@ -234,7 +234,7 @@ static void test_a_pair0_listener_can_be_dialled(void **state)
 static void test_idle_comes_once_after_up_and_once_after_each_burst(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         server srv = {0};
         server_open(&srv, hub, s, "idle", NULL);
         end e = {0};
@@ -271,7 +271,7 @@ static void close_self(end *e, const uint8_t *bytes, size_t size)
 static void test_a_callback_may_close_its_own_link(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         server srv = {.hook = close_self};
         server_open(&srv, hub, s, "self", NULL);
         end e = {0};
@@ -301,7 +301,7 @@ static void test_a_callback_may_close_every_other_link(void **state)
 {
     (void)state;
     enum { N = 16 };
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         server srv = {.hook = close_other};
         srv.hook_arg = &srv;
         server_open(&srv, hub, s, "others", NULL);
@@ -333,7 +333,7 @@ static void *close_on_up(void *ctx, link_peer *l)
 static void test_closing_while_coming_up_tells_down_once(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         server srv = {0};
         server_open(&srv, hub, s, "early", NULL);
         link_handlers handlers = end_handlers;
@@ -385,7 +385,7 @@ static void close_on_goodbye(end *e, const uint8_t *bytes, size_t size)
 static void test_a_lingering_link_delivers_its_last_word(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         server srv = {.hook = say_and_close};
         server_open(&srv, hub, s, "linger", NULL);
         end e = {.hook = close_on_goodbye};
@@ -496,7 +496,7 @@ static void test_bad_urls_and_files_are_refused_in_words(void **state)
 static void test_an_address_in_use_is_refused(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         server srv = {.hook = echo};
         server_open(&srv, hub, s, "used", NULL);
         test_url url = dial_url(s, "used", link_listener_port(srv.listener));
@@ -553,7 +553,7 @@ static void test_a_stale_socket_file_is_replaced_and_another_file_is_not(void **
 static void test_dialling_nobody_fails_in_words(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         end e = {0};
         error err;
         test_url url = dial_url(s, "nobody", 1); /* nothing listens on port 1 */
@@ -582,7 +582,7 @@ static void test_closing_the_hub_in_the_middle_of_everything_tells_each_link_onc
     memset(lingering, 0, sizeof lingering);
     static uint8_t large[4 * LIMIT_MIB];
     error err;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         srv[s].hook = echo;
         server_open(&srv[s], all, s, "all", NULL);
         connect_end(&mine, all, &up[s], &srv[s], s, "all");
@@ -597,7 +597,7 @@ static void test_closing_the_hub_in_the_middle_of_everything_tells_each_link_onc
     }
     uv_run(&mine, UV_RUN_NOWAIT);
     close_hub(&mine, all);
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         assert_int_equal(up[s].downs, 1);
         assert_int_equal(dialling[s].downs, 1);
         assert_int_equal(lingering[s].downs, 1);

@@ -284,7 +284,7 @@ static void test_nearest_is_the_first_at_the_least_edit_distance(void **state)
                 words[w][i] = "abc"[random_below(&random, 3)];
             words[w][size] = '\0';
         }
-        strcpy(typed, words[5]);
+        memcpy(typed, words[5], sizeof typed);
         const char *expected = NULL;
         size_t best = strlen(typed) / 3 + 2;
         for (int w = 0; w < 5; w++) {

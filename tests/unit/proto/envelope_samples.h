@@ -8,7 +8,7 @@
 uint64_t sample_random(uint64_t *state);
 
 /* A valid envelope of `kind` whose every field is drawn anew; memory from `a`. */
-envelope sample_envelope(envelope_kind kind, uint64_t *state, arena *a);
+envelope sample_envelope(envelope_kind kind, uint64_t *r, arena *a);
 
 /* The name of the first field that differs, or NULL. */
 const char *sample_difference(const envelope *x, const envelope *y);

@@ -73,7 +73,7 @@ static ProtobufCBinaryData sized(size_t size)
 
 static ProtobufCBinaryData literal(const char *bytes, size_t size)
 {
-    return (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)bytes};
+    return (ProtobufCBinaryData){size, (uint8_t *)bytes};
 }
 
 static uint32_t ones[LIMIT_CONTEXT_TOKENS + 1];
@@ -133,6 +133,8 @@ static void *repeat(void *message)
     X(REGISTER, LINK, "Model.context_max is 1048577; at most 1048576",                             \
       m->register_->models[0]->has_context_max = 1,                                                \
       m->register_->models[0]->context_max = LIMIT_CONTEXT_TOKENS + 1)                             \
+    X(REGISTER, LINK, "Register.slots is 4097; at most 4096", m->register_->has_slots = 1,         \
+      m->register_->slots = LIMIT_STREAMS_PER_LINK + 1)                                            \
     X(REGISTER, LINK, "Register.live has 4097",                                                    \
       m->register_->live = repeat(m->register_->live[0]), m->register_->n_live = 4097)             \
     X(REGISTER, LINK, "Live.request_id is", m->register_->live[0]->has_request_id = 0)             \
@@ -235,8 +237,11 @@ static void *repeat(void *message)
     X(TOKENS, LINK, "Tokens.count sums to 4, but Tokens.token has 3", m->tokens->count[0] = 3)     \
     X(TOKENS, LINK, "Tokens.first_index + Tokens.count is 4294967297",                             \
       m->tokens->first_index[0] = UINT32_MAX)                                                      \
-    X(TOKENS, LINK, "Tokens.text_len sums to 4294967299, but Tokens.text has 6",                   \
-      m->tokens->text_len[2] = UINT32_MAX)                                                         \
+    X(TOKENS, LINK, "Tokens.text_len sums to 13, but Tokens.text has 6",                           \
+      m->tokens->text_len[2] = 9)                                                                  \
+    X(TOKENS, LINK, "Tokens.text_len is 16385; at most 16384", m->tokens->text_len[2] = 16385)     \
+    X(TOKENS, LINK, "Tokens.text_len is 4294967295; at most 16384",                                \
+      m->tokens->text_len[0] = UINT32_MAX)                                                         \
     X(TOKENS, LINK, "Tokens.logprob must hold finite numbers or NaN; entry 1",                     \
       m->tokens->logprob[1] = -INFINITY)                                                           \
     X(TOKENS, LINK, "Tokens.top_count is 21; at most 20", m->tokens->top_count[0] = 21)            \

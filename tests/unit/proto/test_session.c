@@ -59,7 +59,7 @@ static void close_talker(talker *t)
 static void test_hello_is_welcomed_and_envelopes_flow(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         house h = {.on_envelope = answer_query};
         house_open(&h, hub, s, "flow");
         talker t = {0};
@@ -100,7 +100,7 @@ static void test_hello_is_welcomed_and_envelopes_flow(void **state)
 static void test_the_largest_hello_and_the_largest_message_pass(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         house h = {0};
         house_open(&h, hub, s, "large");
         char token[LIMIT_TOKEN_BYTES + 1], name[LIMIT_NAME_BYTES + 1];
@@ -281,7 +281,7 @@ static const struct mistake {
 static void test_each_mistake_is_answered_in_words_and_closed(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         house h = {0};
         house_open(&h, hub, s, "mistake");
         talker good = {0}; /* nobody else notices */
@@ -360,7 +360,7 @@ static void test_a_refusal_that_cannot_be_mended_ends_the_dialling(void **state)
     (void)state;
     static const status codes[] = {ST_UNAUTHENTICATED, ST_PERMISSION_DENIED,
                                    ST_FAILED_PRECONDITION};
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         for (int i = 0; i < 3; i++) {
             house h = {.answer = codes[i]};
             error_set(&h.err, codes[i], "the token is unknown");
@@ -459,7 +459,7 @@ static void test_bad_options_start_nothing(void **state)
 static void test_an_acceptor_says_goodbye_and_the_dialler_comes_back(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         house h = {0};
         house_open(&h, hub, s, "bye");
         talker t = {0};
@@ -528,7 +528,7 @@ static void close_self_when_down(talker *t)
 static void test_every_callback_may_close_its_session(void **state)
 {
     (void)state;
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         for (int where = 0; where < 5; where++) {
             house h = {.close_in_hello = where == 0,
                        .on_up = where == 1 ? close_self : NULL,
@@ -571,7 +571,7 @@ static void test_closing_the_hub_ends_every_session_in_every_phase(void **state)
     session_hub *all = open_sessions(&mine);
     house h[SCHEME_COUNT] = {0};
     talker up[SCHEME_COUNT] = {0}, dialling[SCHEME_COUNT] = {0}, waiting[SCHEME_COUNT] = {0};
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         house_open(&h[s], all, s, "all");
         connect_talker(&mine, all, &up[s], &h[s], s, "all");
         error err;
@@ -582,7 +582,7 @@ static void test_closing_the_hub_ends_every_session_in_every_phase(void **state)
             session_dial(&waiting[s].s, all, &options, &talker_handlers, &waiting[s], &err), ST_OK);
         assert_true(run_until_at_least(&mine, &waiting[s].downs, 3));
     }
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         error err;
         test_url url = dial_url(s, "all", session_listener_port(h[s].listener));
         const char *urls[] = {url.text};
@@ -593,7 +593,7 @@ static void test_closing_the_hub_ends_every_session_in_every_phase(void **state)
     }
     uv_run(&mine, UV_RUN_NOWAIT);
     close_sessions(&mine, all);
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         assert_int_equal(up[s].closeds, 1);
         assert_int_equal(up[s].downs, 1);
         assert_int_equal(dialling[s].closeds, 1);

@@ -156,7 +156,7 @@ static void sink_envelope(talker *t, const envelope *e)
 static bool all_done(void *arg)
 {
     const flow *flows = arg;
-    for (scheme s = 0; s < SCHEME_COUNT; s++)
+    for (scheme s = 0; s < scheme_count(); s++)
         if (flows[s].wanted < TOTAL) return false;
     return true;
 }
@@ -168,7 +168,7 @@ static void test_nothing_is_lost_however_often_the_links_are_cut(void **state)
     session_hub *hub = open_sessions(&loop);
     static flow flows[SCHEME_COUNT];
     memset(flows, 0, sizeof flows);
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         flow *f = &flows[s];
         f->kind = s;
         f->random = 42 + (uint32_t)s;
@@ -188,11 +188,11 @@ static void test_nothing_is_lost_however_often_the_links_are_cut(void **state)
                          ST_OK);
     }
     if (!run_until(&loop, all_done, flows, 3 * BUDGET_MS))
-        for (scheme s = 0; s < SCHEME_COUNT; s++)
+        for (scheme s = 0; s < scheme_count(); s++)
             print_message("%s: %u tokens, %u cuts, last down: %s\n", scheme_names[s],
                           flows[s].wanted, flows[s].cuts, flows[s].sink.why.text);
     close_sessions(&loop, hub);
-    for (scheme s = 0; s < SCHEME_COUNT; s++) {
+    for (scheme s = 0; s < scheme_count(); s++) {
         flow *f = &flows[s];
         assert_int_equal(f->wanted, TOTAL);
         assert_true(f->cuts >= CUTS / 2);

@@ -28,6 +28,8 @@ typedef struct peer {
     finish_reason finish; /* of the last Finish or Cancel */
     bool forget;          /* of the last Cancel */
     status code;          /* of the last Error */
+    uint32_t retry_after_ms;
+    char text[ERROR_TEXT_SIZE];
 } peer;
 
 typedef struct bench {
@@ -65,6 +67,8 @@ static void io_send(void *ctx, void *handle, const envelope *e)
     case ENVELOPE_ERROR:
         p->errors++;
         p->code = e->error.code;
+        p->retry_after_ms = e->error.retry_after_ms;
+        snprintf(p->text, sizeof p->text, "%.*s", (int)e->error.text.size, e->error.text.data);
         break;
     case ENVELOPE_ACK:
         p->acks += (uint32_t)e->ack.count;
@@ -125,7 +129,7 @@ static int tear_down(void **state)
 
 static void connect_peer(peer *p, role what)
 {
-    const id128 instance = {{what}};
+    const id128 instance = {{(uint8_t)what}};
     *p = (peer){.link = core_link_up(b.core, p, what, 0, &instance, "peer", b.now_ms)};
 }
 
@@ -347,6 +351,94 @@ static void test_the_empty_model_name_is_settled_at_admission(void **state)
     core_link_down(b.core, other.link, false, b.now_ms);
 }
 
+/* The reason stands in the client's Finish: it must survive a link that takes the Cancel with it.
+ */
+static void test_a_repeated_cancel_keeps_its_reason(void **state)
+{
+    (void)state;
+    register_model("m", 4, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    submit(1, "m", 0);
+    make_tokens(b.worker.stream, 0, 3);
+    wait_ms(STALL_MS);
+    assert_int_equal(b.worker.finish, FINISH_SLOW_CONSUMER);
+    cut(&b.worker);
+    const msg_live stalled = {
+        .request_id = request_id(1), .next = 3, .yours = true, .model = text_of("m")};
+    register_model("m", 4, &stalled, 1);
+    assert_int_equal(b.worker.cancels, 1);
+    assert_int_equal(b.worker.finish, FINISH_SLOW_CONSUMER);
+
+    submit(2, "m", 1000);
+    make_tokens(b.worker.stream, 0, 3);
+    wait_ms(1000);
+    assert_int_equal(b.worker.finish, FINISH_DEADLINE);
+    cut(&b.worker);
+    const msg_live late = {
+        .request_id = request_id(2), .next = 3, .yours = true, .model = text_of("m")};
+    register_model("m", 4, &late, 1);
+    assert_int_equal(b.worker.cancels, 1);
+    assert_int_equal(b.worker.finish, FINISH_DEADLINE);
+}
+
+/* A worker with a request of a former router: the others are on their way, too. */
+static void test_a_restarted_router_waits_for_the_workers_of_its_predecessor(void **state)
+{
+    (void)state;
+    const msg_live orphan = {.request_id = request_id(9), .next = 3, .model = text_of("m")};
+    register_model("m", 4, &orphan, 1);
+    connect_peer(&b.client, ROLE_CLIENT);
+    submit(1, "n", 0);
+    assert_int_equal(b.client.code, ST_UNAVAILABLE);
+    assert_in_range(b.client.retry_after_ms, 1, 10000);
+    submit(2, "m", 0); /* what is back works */
+    assert_int_equal(b.client.accepted, 1);
+    wait_ms(5 * LIMIT_RESUME_UNKNOWN_MS);
+    submit(3, "n", 0);
+    assert_int_equal(b.client.code, ST_NOT_FOUND);
+    assert_non_null(strstr(b.client.text, "'n'"));
+    assert_non_null(strstr(b.client.text, "models: m"));
+}
+
+static void test_a_client_may_be_the_one_who_tells_of_the_predecessor(void **state)
+{
+    (void)state;
+    register_model("m", 4, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    submit(1, "n", 0);
+    assert_int_equal(b.client.code, ST_NOT_FOUND); /* nothing says that there was one */
+    resume(9, 5);
+    submit(1, "n", 0);
+    assert_int_equal(b.client.code, ST_UNAVAILABLE);
+    wait_ms(5 * LIMIT_RESUME_UNKNOWN_MS);
+    resume(8, 5); /* its worker never came: no reason to wait again */
+    submit(1, "n", 0);
+    assert_int_equal(b.client.code, ST_NOT_FOUND);
+}
+
+/* A tick looks only at requests whose time has come, and must find all of those. */
+static void test_deadlines_and_graces_of_many_requests_end_each_in_its_time(void **state)
+{
+    (void)state;
+    enum { COUNT = 100 };
+    register_model("m", COUNT, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    for (uint8_t n = 1; n <= (uint8_t)COUNT; n++) {
+        submit(n, "m", 100 + n * 100u); /* due 101 ms after the one before */
+        wait_ms(1);
+    }
+    for (uint32_t n = 0; n <= COUNT / 2; n++) {
+        assert_int_equal(b.worker.cancels, n);
+        wait_ms(101);
+    }
+    submit(COUNT + 1, "m", 0);
+    cut(&b.client);
+    wait_ms(CLIENT_GRACE_MS - 1);
+    assert_true(core_request_count(b.core) > 0);
+    wait_ms(1);
+    assert_int_equal(core_request_count(b.core), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +446,13 @@ int main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_slow_first_token_is_not_a_slow_client, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_a_repeated_cancel_keeps_its_reason, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_restarted_router_waits_for_the_workers_of_its_predecessor, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_client_may_be_the_one_who_tells_of_the_predecessor,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_deadlines_and_graces_of_many_requests_end_each_in_its_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_a_gap_does_not_drop_what_the_client_has_not_acknowledged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_empty_model_name_is_settled_at_admission, set_up,

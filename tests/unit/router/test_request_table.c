@@ -1,6 +1,7 @@
 /* Goal: a known request is found by its id and by its client's number, a forgotten one never.
- * Method: thousands of random steps beside a plain list. Few ids and tables as full as they get
- * make long runs of colliding entries, which is where removal goes wrong. */
+ * Each is due when its time has come, and not before. Method: thousands of random steps beside a
+ * plain list. Few ids and tables as full as they get make long runs of colliding entries, which is
+ * where removal goes wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,8 +28,11 @@ typedef struct entry {
     id128 id;
     struct core_link *client;
     uint32_t stream;
+    uint64_t time_ms;
     request *r;
 } entry;
+
+enum { TIMES = 50 };
 
 typedef struct model {
     entry all[ENTRIES_MAX]; /* one for each id there is */
@@ -62,12 +66,22 @@ static void check_all(model *m)
     for (uint32_t i = 0; i < m->count; i++)
         check_entry(m, &m->all[i]);
     size_t seen = 0;
-    for (size_t i = request_table_count(m->table); i-- > 0; seen++) {
+    for (uint32_t i = 0; i < request_table_end(m->table); i++) {
         const request *r = request_table_at(m->table, i);
-        assert_int_equal(r->table_index, i);
+        if (r == NULL) continue;
+        seen++;
+        assert_int_equal(r->number, i);
         assert_ptr_equal(request_table_find(m->table, &r->id), r);
     }
     assert_int_equal(seen, m->known);
+    uint64_t now_ms = random_below(&m->random, TIMES);
+    size_t due = 0, expected = 0;
+    for (uint32_t i = 0; i < m->count; i++)
+        expected += m->all[i].known && m->all[i].time_ms <= now_ms;
+    const request *r;
+    for (uint32_t from = 0; (r = request_table_due(m->table, from, now_ms)) != NULL; due++)
+        from = r->number + 1;
+    assert_int_equal(due, expected);
     /* Numbers that nobody has, or had. */
     for (uint32_t i = 0; i < 20; i++) {
         uint32_t stream = random_below(&m->random, 2 * m->count);
@@ -99,6 +113,7 @@ static void step(model *m, uint32_t leave_percent)
         assert_null(e->r->submit);
         assert_int_equal(e->r->next, 0);
         e->known = true;
+        e->time_ms = 0;
         e->client = NULL;
         m->known++;
         if (random_below(&m->random, 4) > 0) attach_at_random(m, e);
@@ -109,6 +124,9 @@ static void step(model *m, uint32_t leave_percent)
         request_table_remove(m->table, e->r);
         e->known = false;
         m->known--;
+    } else if (random_below(&m->random, 3) == 0) {
+        e->time_ms = random_below(&m->random, TIMES);
+        request_table_wake_at(m->table, e->r, e->time_ms);
     } else if (random_below(&m->random, 3) == 0) {
         request_table_attach(m->table, e->r, NULL, 0);
         e->client = NULL;

@@ -54,12 +54,14 @@ static void test_numbers_mean_one_request_and_no_later_one(void **state)
         for (int step = 0; step < 15000; step++) {
             uint32_t i = random_below(&random, OPEN_MAX);
             if (numbers[i] == 0) {
-                numbers[i] = worker_open_stream(w, &requests[i]);
+                assert_true(worker_open_stream(w, &requests[i]));
+                numbers[i] = requests[i].worker_stream;
                 assert_int_not_equal(numbers[i], 0);
                 for (uint32_t j = 0; j < OPEN_MAX; j++)
                     assert_true(j == i || numbers[j] != numbers[i]);
             } else {
-                worker_close_stream(w, numbers[i]);
+                worker_close_stream(w, &requests[i]);
+                assert_int_equal(requests[i].worker_stream, 0);
                 past[past_count++] = numbers[i];
                 numbers[i] = 0;
             }
@@ -70,6 +72,7 @@ static void test_numbers_mean_one_request_and_no_later_one(void **state)
         }
         for (uint32_t i = 0; i < past_count; i++)
             assert_null(worker_find_stream(w, past[i]));
+        memset(requests, 0, sizeof requests);
         worker_table_free(&t);
     }
 }
@@ -82,7 +85,8 @@ static void test_numbers_nobody_gave_out_find_nothing(void **state)
     assert_null(worker_find_stream(w, 0));
     assert_null(worker_find_stream(w, UINT32_MAX));
     request r = {0};
-    uint32_t number = worker_open_stream(w, &r);
+    assert_true(worker_open_stream(w, &r));
+    uint32_t number = r.worker_stream;
     test_random random = {3};
     for (int i = 0; i < 100000; i++) {
         uint32_t guess = (uint32_t)random_next(&random);
@@ -97,26 +101,25 @@ static void test_a_link_has_so_many_streams_and_no_more(void **state)
 {
     (void)state;
     static request requests[LIMIT_STREAMS_PER_LINK];
-    static uint32_t numbers[LIMIT_STREAMS_PER_LINK];
+    static request more;
     worker_table t = {0};
     worker *w = register_worker(&t, "w", one_model, 1);
     for (int round = 0; round < 3; round++) {
         for (uint32_t i = 0; i < LIMIT_STREAMS_PER_LINK; i++) {
-            numbers[i] = worker_open_stream(w, &requests[i]);
-            assert_int_not_equal(numbers[i], 0);
+            assert_true(worker_open_stream(w, &requests[i]));
+            assert_int_not_equal(requests[i].worker_stream, 0);
         }
-        assert_int_equal(worker_open_stream(w, &requests[0]), 0);
+        assert_false(worker_open_stream(w, &more));
         for (uint32_t i = 0; i < LIMIT_STREAMS_PER_LINK; i++)
-            assert_ptr_equal(worker_find_stream(w, numbers[i]), &requests[i]);
-        worker_close_stream(w, numbers[7]);
-        uint32_t again = worker_open_stream(w, &requests[9]);
-        assert_int_not_equal(again, 0);
-        assert_int_not_equal(again, numbers[7]);
-        assert_null(worker_find_stream(w, numbers[7]));
-        numbers[7] = again;
-        assert_int_equal(worker_open_stream(w, &requests[0]), 0);
+            assert_ptr_equal(worker_find_stream(w, requests[i].worker_stream), &requests[i]);
+        uint32_t before = requests[7].worker_stream;
+        worker_close_stream(w, &requests[7]);
+        assert_true(worker_open_stream(w, &requests[7]));
+        assert_int_not_equal(requests[7].worker_stream, before);
+        assert_null(worker_find_stream(w, before));
+        assert_false(worker_open_stream(w, &more));
         for (uint32_t i = 0; i < LIMIT_STREAMS_PER_LINK; i++)
-            worker_close_stream(w, numbers[i]);
+            worker_close_stream(w, &requests[i]);
     }
     worker_table_free(&t);
 }
@@ -129,16 +132,15 @@ static void test_a_worn_slot_never_gives_zero(void **state)
     worker *w = register_worker(&t, "w", one_model, 1);
     request r = {0};
     uint32_t before = 0, first = 0, repeats = 0;
-    while (worker_find_stream(w, 1u << 12) == NULL) /* slot 0: its number is the generation alone */
-        first = worker_open_stream(w, &r);
-    worker_close_stream(w, first);
     for (uint32_t i = 0; i < (1u << 20) + 100; i++) {
-        uint32_t number = worker_open_stream(w, &r);
+        assert_true(worker_open_stream(w, &r));
+        uint32_t number = r.worker_stream;
+        if (i == 0) first = number;
         assert_true(number != 0 && number != before);
         assert_ptr_equal(worker_find_stream(w, number), &r);
         if (before != 0) assert_null(worker_find_stream(w, before));
-        repeats += number == first;
-        worker_close_stream(w, number);
+        repeats += i > 0 && number == first;
+        worker_close_stream(w, &r);
         before = number;
     }
     assert_int_equal(repeats, 1); /* not before all others had their turn */
@@ -156,9 +158,9 @@ static bool closing_ends_the_process(uint32_t times)
         worker_table t = {0};
         worker *w = register_worker(&t, "w", one_model, 1);
         request r = {0};
-        uint32_t number = worker_open_stream(w, &r);
+        if (!worker_open_stream(w, &r)) _exit(0);
         for (uint32_t i = 0; i < times; i++)
-            worker_close_stream(w, number);
+            worker_close_stream(w, &r);
         _exit(0);
     }
     int how;
@@ -182,7 +184,7 @@ static void test_registering_again_describes_anew_and_keeps_streams(void **state
     const char *const two_models[] = {"a", "b"};
     worker *w = register_worker(&t, "w", two_models, 2);
     request r = {0};
-    uint32_t number = worker_open_stream(w, &r);
+    assert_true(worker_open_stream(w, &r));
     w->draining = true;
     assert_non_null(worker_find_model(w, text_of("a")));
     assert_string_equal(worker_find_model(w, text_of("b"))->revision, "r1");
@@ -196,7 +198,7 @@ static void test_registering_again_describes_anew_and_keeps_streams(void **state
     assert_false(w->draining);
     assert_non_null(worker_find_model(w, text_of("m")));
     assert_null(worker_find_model(w, text_of("a")));
-    assert_ptr_equal(worker_find_stream(w, number), &r);
+    assert_ptr_equal(worker_find_stream(w, r.worker_stream), &r);
     worker_table_free(&t);
 }
 

@@ -12,11 +12,12 @@
  *   1. Blocks start at multiples of 16 and parts at multiples of ATTENTION_PART_TOKENS, counted
  *      from position 0, wherever the chunk began.
  *   2. Positions that a row may not see take no part: their scores are replaced before the
- *      maximum, and the value loop ends before them. What a free place of a block holds, be it a
- *      NaN, reaches no row.
- *   3. Rows share loads of keys and values when they see equally much of a block, and are done one
- *      by one when they do not. Either way each does the same operations.
- *   4. A part starts from nothing; attention_merge() adds parts up in rising order.
+ *      maximum, and the value loop leaves them out. What a free place of a block holds, be it a
+ *      NaN, reaches no row. Blocks outside a row's window are not looked at.
+ *   3. Rows share loads of keys and values when they see the same of a block, and are done one by
+ *      one when they do not. Either way each does the same operations.
+ *   4. A part starts from nothing; attention_merge() adds the parts that a row sees any of up in
+ *      rising order.
  *
  * Milakov, Gimelshein: Online normalizer calculation for softmax. 2018.
  * Dao et al.: FlashAttention. 2022, and Flash-Decoding, 2023, for the parts. */
@@ -51,14 +52,27 @@ LANES_INLINE const float *row_query(const attention_part *a, uint32_t row)
            (size_t)(row % a->group) * a->head_dim;
 }
 
+/* The places [begin, end) of a block that a row sees; none when they are equal. */
+typedef struct block_view {
+    uint32_t begin, end;
+} block_view;
+
+/* Not inlined: where there is no cap it would only cost registers. */
+static __attribute__((noinline)) void cap_scores(float *scores, float cap)
+{
+    for (uint32_t i = 0; i < LANES; i++)
+        scores[i] = cap * tanh_of(scores[i] / cap);
+}
+
 /* Scores of one block become weights; the row's maximum and total move along. Returns by how much
  * the row's older output must be scaled. */
-LANES_INLINE float softmax_block(float *restrict weights, float *restrict tail, uint32_t seen)
+LANES_INLINE float softmax_block(float *restrict weights, float *restrict tail, block_view view)
 {
     float maximum = tail[RECORD_MAXIMUM];
-    for (uint32_t i = 0; i < LANES; i++)
-        weights[i] = i < seen ? weights[i] : -INFINITY;
-    for (uint32_t i = 0; i < seen; i++)
+    if (view.end - view.begin < LANES)
+        for (uint32_t i = 0; i < LANES; i++)
+            weights[i] = i >= view.begin && i < view.end ? weights[i] : -INFINITY;
+    foreach (i, LANES)
         maximum = weights[i] > maximum ? weights[i] : maximum;
     float rescale = exp_of(tail[RECORD_MAXIMUM] - maximum);
     for (uint32_t i = 0; i < LANES; i++) {
@@ -72,7 +86,7 @@ LANES_INLINE float softmax_block(float *restrict weights, float *restrict tail, 
 /* out = out * rescale + weights . values, for `depth` registers of each row. */
 LANES_INLINE void add_values(const attention_part *a, const float *values, uint32_t first_row,
                              uint32_t d, const float (*weights)[LANES], const float *rescale,
-                             uint32_t seen, unsigned rows, unsigned depth)
+                             block_view view, unsigned rows, unsigned depth)
 {
     size_t value_stride = attention_value_stride(a->head_dim);
     size_t record_stride = attention_record_stride(a->head_dim);
@@ -82,7 +96,7 @@ LANES_INLINE void add_values(const attention_part *a, const float *values, uint3
         foreach (i, depth)
             sum[r][i] = lanes_mul(lanes_load_f32(out + r * record_stride + i * LANES),
                                   lanes_set(rescale[r]));
-    for (uint32_t t = 0; t < seen; t++) {
+    for (uint32_t t = view.begin; t < view.end; t++) {
         lanes value[DEPTH_TILE];
         foreach (i, depth)
             value[i] = lanes_load_f32(values + t * value_stride + d + i * LANES);
@@ -97,9 +111,9 @@ LANES_INLINE void add_values(const attention_part *a, const float *values, uint3
             lanes_store(out + r * record_stride + i * LANES, sum[r][i]);
 }
 
-/* `rows` rows from first_row, each of which sees the block's first `seen` positions. */
+/* `rows` rows from first_row, each of which sees the same of the block. */
 LANES_INLINE void attend_block(const attention_part *a, const float *block, uint32_t first_row,
-                               uint32_t seen, unsigned rows)
+                               block_view view, unsigned rows)
 {
     const float *query[ROWS_TILE];
     lanes score[ROWS_TILE];
@@ -118,40 +132,44 @@ LANES_INLINE void attend_block(const attention_part *a, const float *block, uint
     size_t record_stride = attention_record_stride(a->head_dim);
     foreach (r, rows) {
         lanes_store(weights[r], score[r]);
+        if (a->softcap != 0.0f) cap_scores(weights[r], a->softcap);
         float *record = a->records + (first_row + r) * record_stride;
-        rescale[r] = softmax_block(weights[r], record_weights(record, a->head_dim), seen);
+        rescale[r] = softmax_block(weights[r], record_weights(record, a->head_dim), view);
     }
 
     const float *values = block + (size_t)a->head_dim * LANES;
     size_t value_stride = attention_value_stride(a->head_dim);
     uint32_t d = 0;
     for (; d + DEPTH_TILE * LANES <= value_stride; d += DEPTH_TILE * LANES)
-        add_values(a, values, first_row, d, weights, rescale, seen, rows, DEPTH_TILE);
+        add_values(a, values, first_row, d, weights, rescale, view, rows, DEPTH_TILE);
     for (; d < value_stride; d += LANES)
-        add_values(a, values, first_row, d, weights, rescale, seen, rows, 1);
+        add_values(a, values, first_row, d, weights, rescale, view, rows, 1);
 }
 
-/* How many of the block's positions the row sees: 0..16. */
-LANES_INLINE uint32_t row_sees(const attention_part *a, uint32_t row, uint32_t block_position)
+LANES_INLINE block_view row_sees(const attention_part *a, uint32_t row, uint32_t block_position)
 {
     uint32_t position = a->position + row / a->group;
-    if (position < block_position) return 0;
-    uint32_t seen = position - block_position + 1;
-    return seen < LANES ? seen : LANES;
+    uint32_t first = attention_first_seen(position, a->window);
+    if (position < block_position || first >= block_position + LANES) return (block_view){0, 0};
+    uint32_t end = position - block_position + 1;
+    return (block_view){.begin = first > block_position ? first - block_position : 0,
+                        .end = end < LANES ? end : LANES};
 }
 
 static void attend_rows(const attention_part *a, const float *block, uint32_t block_position,
                         uint32_t first_row, uint32_t rows)
 {
-    uint32_t first = row_sees(a, first_row, block_position);
-    uint32_t last = row_sees(a, first_row + rows - 1, block_position); /* rising with the row */
-    if (rows == ROWS_TILE && first == last) {
-        if (first > 0) attend_block(a, block, first_row, first, ROWS_TILE);
+    block_view first = row_sees(a, first_row, block_position);
+    block_view last = row_sees(a, first_row + rows - 1, block_position);
+    /* Both ends rise with the row until the window has left the block, which takes more than four
+     * rows: equal at the ends is equal in between. */
+    if (rows == ROWS_TILE && first.begin == last.begin && first.end == last.end) {
+        if (first.end > 0) attend_block(a, block, first_row, first, ROWS_TILE);
         return;
     }
     for (uint32_t row = first_row; row < first_row + rows; row++) {
-        uint32_t seen = row_sees(a, row, block_position);
-        if (seen > 0) attend_block(a, block, row, seen, 1);
+        block_view view = row_sees(a, row, block_position);
+        if (view.end > 0) attend_block(a, block, row, view, 1);
     }
 }
 
@@ -166,6 +184,8 @@ void VARIANT(attention_part)(const attention_part *a)
     uint32_t last_block = (a->position + a->tokens - 1) / LIMIT_KV_BLOCK_TOKENS;
     uint32_t begin = a->part * ATTENTION_PART_BLOCKS;
     uint32_t end = begin + ATTENTION_PART_BLOCKS;
+    uint32_t first_block = attention_first_seen(a->position, a->window) / LIMIT_KV_BLOCK_TOKENS;
+    if (begin < first_block) begin = first_block;
     if (end > last_block + 1) end = last_block + 1;
     for (uint32_t b = begin; b < end; b++) {
         const float *block = a->kv + a->blocks[b] * a->block_stride;

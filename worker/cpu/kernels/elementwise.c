@@ -27,9 +27,9 @@ void VARIANT(rmsnorm)(float *out, const float *in, const float *weight, uint32_t
 /* Su et al.: RoFormer: enhanced transformer with rotary position embedding. 2021; paired as
  * Hugging Face's Llama pairs (halves, not neighbours). */
 void VARIANT(rope)(float *vectors, const float *cosines, const float *sines, uint32_t heads,
-                   uint32_t head_dim, float scale)
+                   uint32_t head_dim, uint32_t rotary_dim, float scale)
 {
-    uint32_t half = head_dim / 2;
+    uint32_t half = rotary_dim / 2;
     for (uint32_t h = 0; h < heads; h++) {
         float *low = vectors + (size_t)h * head_dim;
         float *high = low + half;
@@ -38,6 +38,8 @@ void VARIANT(rope)(float *vectors, const float *cosines, const float *sines, uin
             low[i] = (a * cosines[i] - b * sines[i]) * scale;
             high[i] = (b * cosines[i] + a * sines[i]) * scale;
         }
+        for (uint32_t i = rotary_dim; i < head_dim; i++)
+            low[i] *= scale;
     }
 }
 
@@ -46,6 +48,23 @@ void VARIANT(silu_multiply)(float *restrict out, const float *restrict gate, uin
 {
     for (uint32_t i = 0; i < count; i++)
         out[i] = gate[i] / (1.0f + exp_of(-gate[i])) * out[i];
+}
+
+/* Hendrycks, Gimpel: Gaussian error linear units. 2016; their approximation by tanh. (1 + tanh(u))
+ * / 2 is 1 / (1 + exp(-2u)), which loses no digits where tanh(u) is near -1. */
+void VARIANT(gelu_multiply)(float *restrict out, const float *restrict gate, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        float g = gate[i];
+        float u = 0.79788456f * (g + 0.044715f * (g * g * g)); /* sqrt(2 / pi) */
+        out[i] = g / (1.0f + exp_of(-2.0f * u)) * out[i];
+    }
+}
+
+void VARIANT(softcap)(float *values, float cap, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        values[i] = cap * tanh_of(values[i] / cap);
 }
 
 void VARIANT(widen)(float *restrict out, const void *restrict in, dtype type, size_t count)

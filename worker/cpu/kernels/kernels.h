@@ -42,12 +42,20 @@ typedef struct matmul {
 #define ATTENTION_PART_TOKENS 512u
 #define ATTENTION_PART_BLOCKS (ATTENTION_PART_TOKENS / LIMIT_KV_BLOCK_TOKENS)
 
+/* The first position that one at `position` sees. */
+static inline uint32_t attention_first_seen(uint32_t position, uint32_t window)
+{
+    return window == 0 || position < window ? 0 : position - window + 1;
+}
+
 /* Consecutive tokens of one sequence against one part of the positions of one KV head.
  *
  * Row r = token r / group, query head first_head + r % group, of tokens * group rows.
  * query       of the first row; token t, head h of the group at t * query_stride + h * head_dim.
  *             Already rotated and scaled.
- * position    of the first token; token t sees positions 0 .. position + t
+ * position    of the first token; token t sees positions j <= position + t, and of them with a
+ *             window (not 0) only those with position + t - j < window
+ * softcap     not 0: scores s become softcap * tanh(s / softcap)
  * blocks      the sequence's KV block ids; kv + id * block_stride is that block of this KV head
  *             and layer: keys [head_dim, 16], values [16, value_stride] (cpu_backend.h draws it)
  * part        positions [part, part + 1) * ATTENTION_PART_TOKENS; rows that see none of them
@@ -57,7 +65,8 @@ typedef struct attention_part {
     const float *query;
     size_t query_stride;
     uint32_t tokens, group, head_dim;
-    uint32_t position;
+    uint32_t position, window;
+    float softcap;
     const uint32_t *blocks;
     const float *kv;
     size_t block_stride;
@@ -89,12 +98,17 @@ typedef struct cpu_kernels {
 
     /* out[i] = in[i] * weight[i] / sqrt(mean of in^2 + eps); out may be in. */
     void (*rmsnorm)(float *out, const float *in, const float *weight, uint32_t count, float eps);
-    /* Rotate the pairs (i, i + head_dim / 2) of each of `heads` vectors, then multiply by `scale`.
-     * cosines, sines [head_dim / 2] */
+    /* Rotate the pairs (i, i + rotary_dim / 2) of each of `heads` vectors, then multiply all of it
+     * by `scale`. cosines, sines [rotary_dim / 2] */
     void (*rope)(float *vectors, const float *cosines, const float *sines, uint32_t heads,
-                 uint32_t head_dim, float scale);
+                 uint32_t head_dim, uint32_t rotary_dim, float scale);
     /* out[i] = gate[i] / (1 + exp(-gate[i])) * out[i] */
     void (*silu_multiply)(float *out, const float *gate, uint32_t count);
+    /* out[i] = gate[i] / 2 * (1 + tanh(sqrt(2 / pi) * (gate[i] + 0.044715 * gate[i]^3))) * out[i]
+     */
+    void (*gelu_multiply)(float *out, const float *gate, uint32_t count);
+    /* values[i] = cap * tanh(values[i] / cap) */
+    void (*softcap)(float *values, float cap, size_t count);
     /* out[i] = in[i], exactly; `in` of dtype F32, F16 or BF16 */
     void (*widen)(float *out, const void *in, dtype type, size_t count);
     /* out[i] = exp(in[i]): at most 1 ulp off; 0 below -87, exp(88) above 88, NaN for NaN. */

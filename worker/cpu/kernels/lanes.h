@@ -44,6 +44,7 @@
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): `index` is a name */
 #define foreach(index, count) UNROLL for (unsigned index = 0; index < (count); index++)
 
 /* a * b + c, rounded once. */

@@ -15,8 +15,10 @@ void VARIANT(attention_merge)(float *record, const float *later, uint32_t head_d
 void VARIANT(attention_finish)(float *out, const float *record, uint32_t head_dim);
 void VARIANT(rmsnorm)(float *out, const float *in, const float *weight, uint32_t count, float eps);
 void VARIANT(rope)(float *vectors, const float *cosines, const float *sines, uint32_t heads,
-                   uint32_t head_dim, float scale);
+                   uint32_t head_dim, uint32_t rotary_dim, float scale);
 void VARIANT(silu_multiply)(float *out, const float *gate, uint32_t count);
+void VARIANT(gelu_multiply)(float *restrict out, const float *restrict gate, uint32_t count);
+void VARIANT(softcap)(float *values, float cap, size_t count);
 void VARIANT(widen)(float *out, const void *in, dtype type, size_t count);
 void VARIANT(exponential)(float *out, const float *in, uint32_t count);
 uint64_t VARIANT(burn)(uint64_t rounds, float *sink);

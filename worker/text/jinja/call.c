@@ -74,8 +74,9 @@ typedef struct macro_call {
 } macro_call;
 
 /* The argument of that name, which is then used; VALUE_MISSING when there is none. */
-static value take_named(macro_call *call, const text *name)
+static value take_named(interp *in, macro_call *call, const text *name)
 {
+    interp_spend_items(in, call->given->named_count);
     for (size_t i = 0; i < call->given->named_count; i++) {
         if (call->used[i] || !text_same(call->given->named[i].name, name)) continue;
         call->used[i] = true;
@@ -88,7 +89,7 @@ static void set_caller(interp *in, macro_call *call)
 {
     const macro_node *form = call->macro->node;
     if (!form->takes_caller || form->explicit_caller) return;
-    value caller = take_named(call, text_literal(in, "caller"));
+    value caller = take_named(in, call, text_literal(in, "caller"));
     if (caller.kind == VALUE_MISSING || caller.kind == VALUE_NONE)
         caller = value_undefined_hint(in, "No caller defined");
     call->env->slots[form->caller_slot] = caller;
@@ -159,7 +160,7 @@ static value call_macro(interp *in, const macro *m, const arguments *given)
         uint32_t slot = parameters->items[i]->as.name.slot.index;
         call.env->slots[slot] = i < given->count
                                     ? given->positional[i]
-                                    : take_named(&call, parameters->items[i]->as.name.name);
+                                    : take_named(in, &call, parameters->items[i]->as.name.name);
     }
     set_caller(in, &call);
     set_rest(in, &call);

@@ -136,6 +136,7 @@ static value run_item(interp *in, environment *env, const node *n)
 
 void arguments_add_name(interp *in, arguments *a, const text *name, value item)
 {
+    interp_spend_items(in, a->named_count);
     for (size_t i = 0; i < a->named_count; i++)
         if (text_same(a->named[i].name, name))
             interp_fail(in, "a call got multiple values for keyword argument '%.*s'",

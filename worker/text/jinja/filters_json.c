@@ -96,7 +96,7 @@ static void new_line(json_writer *w)
 {
     if (w->margin == NULL) return;
     builder_add_literal(w->in, &w->out, "\n");
-    for (size_t i = 0; i < w->level; i++)
+    for (size_t i = 0; i < w->level && w->margin->size > 0; i++)
         builder_add_text(w->in, &w->out, w->margin);
 }
 
@@ -114,17 +114,18 @@ static void write_list(json_writer *w, const sequence *s)
     builder_add_literal(w->in, &w->out, "]");
 }
 
-/* A dict's items in the order of their keys. */
+/* A dict's items in the order of their keys, as sorted(d.items()) has it. */
 static const dict_entry *in_order(json_writer *w, const dict *d)
 {
-    sequence *keys = sequence_new(w->in, d->count);
+    const view items = {(dict *)d, VIEW_ITEMS};
+    sequence *pairs = sequence_new(w->in, d->count);
     for (size_t i = 0; i < d->count; i++)
-        sequence_push(w->in, keys, d->entries[i].key);
-    keys = sequence_sorted(w->in, keys);
+        sequence_push(w->in, pairs, view_item(w->in, &items, i));
+    pairs = sequence_sorted(w->in, pairs);
     dict_entry *entries = interp_alloc_array(w->in, d->count, sizeof *entries);
     for (size_t i = 0; i < d->count; i++) {
-        value *item = dict_find(w->in, d, keys->items[i]);
-        entries[i] = (dict_entry){.key = keys->items[i], .item = *item};
+        const value *pair = pairs->items[i].as.sequence->items;
+        entries[i] = (dict_entry){.key = pair[0], .item = pair[1]};
     }
     return entries;
 }

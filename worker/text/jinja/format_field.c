@@ -8,8 +8,6 @@
 #include "worker/text/jinja/format.h"
 #include "worker/text/jinja/number.h"
 
-/* Wider than any text that could still be put out. */
-enum { FIELD_MAX = 100000000 };
 /* More digits than a double has. */
 enum { PRECISION_MAX = 1100 };
 
@@ -46,9 +44,9 @@ static text *number_field(interp *in, const field *f, bool negative, const char 
     const text *fill = f->fill != NULL ? f->fill : text_literal(in, f->zero ? "0" : " ");
     if (pad_inside && text_is(fill, "0") && room > fixed) {
         /* Zeros are digits, so they are grouped too. */
-        size_t wanted = count, length = count;
+        size_t wanted = count;
         if (f->grouping != 0) {
-            while ((length = wanted + (wanted - 1) / group) < room - fixed)
+            while (wanted + (wanted - 1) / group < room - fixed)
                 wanted++;
         } else if (room - fixed > count) {
             wanted = room - fixed;
@@ -119,9 +117,9 @@ static void general_with_point(interp *in, builder *out, double magnitude, int p
         }
     } else {
         snprintf(printed, sizeof printed, keep ? "%#.*g" : "%.*g", precision, magnitude);
-        if (strchr(printed, '.') == NULL) strcat(printed, ".0");
     }
     builder_add_literal(in, out, printed);
+    if (!scientific && strchr(printed, '.') == NULL) builder_add_literal(in, out, ".0");
 }
 
 static void print_float(char *out, size_t size, char type, bool alternate, int precision, double d)
@@ -213,7 +211,7 @@ int64_t field_read_number(interp *in, const text *spec, size_t *at)
     int64_t number = 0;
     while (*at < spec->size && spec->bytes[*at] >= '0' && spec->bytes[*at] <= '9') {
         number = number * 10 + (spec->bytes[*at] - '0');
-        if (number > FIELD_MAX) interp_fail(in, "a number in a format is too large");
+        if (number > FIELD_NUMBER_MAX) interp_fail(in, "a number in a format is too large");
         *at += 1;
     }
     return number;

@@ -4,6 +4,9 @@
 
 #include "worker/text/jinja/value.h"
 
+/* Of a width or precision: wider than any text that could still be put out. */
+enum { FIELD_NUMBER_MAX = 100000000 };
+
 /* One field: how wide, how precise and in which notation. */
 typedef struct field {
     text *fill; /* NULL: a space */

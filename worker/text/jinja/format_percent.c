@@ -48,9 +48,11 @@ static value named_item(percent *p)
 /* A number after '%' or '.', or '*' for one of the items. */
 static int64_t percent_number(percent *p)
 {
-    if (field_take(p->pattern, &p->at, '*'))
-        return value_need_int(p->in, "'*' in a format", next_item(p));
-    return field_read_number(p->in, p->pattern, &p->at);
+    if (!field_take(p->pattern, &p->at, '*')) return field_read_number(p->in, p->pattern, &p->at);
+    int64_t number = value_need_int(p->in, "'*' in a format", next_item(p));
+    if (number > FIELD_NUMBER_MAX || number < -FIELD_NUMBER_MAX)
+        interp_fail(p->in, "a number in a format is too large");
+    return number;
 }
 
 static text *percent_text(percent *p, const field *f, value item)

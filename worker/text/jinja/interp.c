@@ -7,7 +7,7 @@
 #include "common/limits.h"
 
 /* What takes as long as one evaluation, some 50 ns. */
-enum { BYTES_PER_STEP = 64, CHARACTERS_PER_STEP = 8 };
+enum { BYTES_PER_STEP = 64, CHARACTERS_PER_STEP = 8, ITEMS_PER_STEP = 8 };
 
 _Noreturn static void leave(interp *in, status code)
 {
@@ -67,6 +67,11 @@ void interp_spend_bytes(interp *in, size_t bytes)
 void interp_spend_characters(interp *in, size_t size)
 {
     interp_spend(in, size / CHARACTERS_PER_STEP);
+}
+
+void interp_spend_items(interp *in, size_t count)
+{
+    interp_spend(in, count / ITEMS_PER_STEP);
 }
 
 void interp_enter(interp *in)

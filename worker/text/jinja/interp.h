@@ -63,6 +63,9 @@ void interp_spend_bytes(interp *in, size_t bytes);
 /* Pay for looking at each character of a text of `size` bytes. */
 void interp_spend_characters(interp *in, size_t size);
 
+/* Pay for looking at each of `count` items. */
+void interp_spend_items(interp *in, size_t count);
+
 /* Around anything that recurses. A failure in between needs no leave. */
 void interp_enter(interp *in);
 void interp_leave(interp *in);

@@ -245,7 +245,7 @@ static bool find_item(interp *in, value object, value key, value *out)
     case VALUE_UNDEFINED:
         value_fail_undefined(in, object.as.undefined);
     case VALUE_DICT:
-        if (!value_hashable(key)) return false;
+        if (!value_hashable(in, key)) return false;
         found = dict_find(in, object.as.dict, key);
         if (found != NULL) *out = *found;
         return found != NULL;
@@ -345,13 +345,18 @@ static text *slice_text(interp *in, text *t, int64_t start, int64_t step, size_t
     return builder_text(in, &out);
 }
 
+/* start, stop and step as Python has them, which may lie one step outside of the range. */
 static value slice_range(interp *in, const range *r, int64_t start, int64_t stop, int64_t step,
                          size_t count)
 {
     range *part = interp_alloc(in, sizeof *part);
-    part->start = range_item(r, start);
-    part->step = r->step * step;
-    part->stop = range_item(r, stop);
+    int64_t first, end;
+    if (__builtin_mul_overflow(start, r->step, &first) ||
+        __builtin_add_overflow(r->start, first, &part->start) ||
+        __builtin_mul_overflow(stop, r->step, &end) ||
+        __builtin_add_overflow(r->start, end, &part->stop) ||
+        __builtin_mul_overflow(r->step, step, &part->step))
+        interp_fail(in, "integer overflow: a range's slice does not fit 64 bits");
     part->count = (int64_t)count;
     return (value){.kind = VALUE_RANGE, .as.range = part};
 }

@@ -17,7 +17,7 @@ extern const method_row cycler_methods[];
 extern const method_row loop_methods[];
 
 /* str.split() and str.splitlines() with Python's arguments; parts keep `safe`. */
-sequence *text_split(interp *in, value self, const text *separator, int64_t count);
+sequence *text_split(interp *in, value self, const text *separator, int64_t limit);
 sequence *text_lines(interp *in, value self, bool keep_ends);
 /* One text between each two items, all of which must be text. */
 value text_join(interp *in, value separator, value items);

@@ -245,9 +245,11 @@ static bool has_affix(interp *in, value self, const value *given, bool at_end)
     }
     bool inside = search_bounds(in, t, given[1], given[2], &from, &to);
     bool found = false;
+    interp_spend_items(in, affix_count);
     for (size_t i = 0; i < affix_count; i++) {
         const text *affix = value_need_text(in, "startswith() or endswith()", affixes[i]);
         if (!inside || affix->size > to - from) continue;
+        interp_spend_bytes(in, affix->size);
         found = found || starts_at(t, affix, at_end ? to - affix->size : from, to);
     }
     return found;
@@ -304,8 +306,7 @@ static sequence *split_space(interp *in, value self, int64_t limit)
     const text *t = self.as.text;
     sequence *parts = sequence_new(in, 0);
     for (size_t at = skip(t, 0, true); at < t->size;) {
-        size_t stop = limit == 0 ? skip_back(t, t->size, true) : skip(t, at, false);
-        if (limit == 0) stop = t->size;
+        size_t stop = limit == 0 ? t->size : skip(t, at, false);
         push_part(in, parts, self, at, stop);
         at = skip(t, stop, true);
         limit--;

@@ -68,11 +68,11 @@ static double read_back(const char *digits, int count, int exponent)
 void number_repr(double d, char out[NUMBER_TEXT_SIZE])
 {
     if (!isfinite(d)) {
-        strcpy(out, isnan(d) ? "nan" : d < 0 ? "-inf" : "inf");
+        snprintf(out, NUMBER_TEXT_SIZE, "%s", isnan(d) ? "nan" : d < 0 ? "-inf" : "inf");
         return;
     }
     if (d == 0) {
-        strcpy(out, signbit(d) ? "-0.0" : "0.0");
+        snprintf(out, NUMBER_TEXT_SIZE, "%s", signbit(d) ? "-0.0" : "0.0");
         return;
     }
     double magnitude = fabs(d);

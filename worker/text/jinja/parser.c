@@ -180,6 +180,7 @@ static void parse_parameters(parser *p, node *n, macro_node *macro)
             parser_list_push(p, &macro->defaults, parser_expression(p));
         else if (macro->defaults.count > 0)
             interp_fail(p->in, "non-default argument follows default argument");
+        interp_spend_items(p->in, macro->parameters.count);
         for (size_t i = 0; i < macro->parameters.count; i++)
             if (text_same(macro->parameters.items[i]->as.name.name, parameter->as.name.name))
                 interp_fail(p->in, "duplicate argument in a macro definition");

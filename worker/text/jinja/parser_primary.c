@@ -134,6 +134,7 @@ call_arguments parser_arguments(parser *p)
                 a.names = names;
             }
             text *name = p->current->item.as.text;
+            interp_spend_items(p->in, a.named.count);
             for (size_t i = 0; i < a.named.count; i++)
                 if (text_same(a.names[i], name))
                     interp_fail(p->in, "keyword argument repeated: %.*s", (int)name->size,

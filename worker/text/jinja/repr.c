@@ -15,11 +15,13 @@ typedef struct around {
 
 static void write_repr(interp *in, builder *out, value v, const around *outer);
 
-static bool is_around(const around *a, const void *container)
+static bool is_around(interp *in, const around *a, const void *container)
 {
-    for (; a != NULL; a = a->outer)
-        if (a->container == container) return true;
-    return false;
+    size_t looked_at = 0;
+    for (; a != NULL && a->container != container; a = a->outer)
+        looked_at++;
+    interp_spend_items(in, looked_at);
+    return a != NULL;
 }
 
 static void write_text_repr(interp *in, builder *out, const text *t)
@@ -53,7 +55,7 @@ static void write_text_repr(interp *in, builder *out, const text *t)
 static void write_items(interp *in, builder *out, const sequence *s, const char *open,
                         const char *close, const around *outer)
 {
-    if (is_around(outer, s)) {
+    if (is_around(in, outer, s)) {
         builder_format(in, out, "%s...%s", open, close);
         return;
     }
@@ -69,7 +71,7 @@ static void write_items(interp *in, builder *out, const sequence *s, const char 
 
 static void write_dict(interp *in, builder *out, const dict *d, const around *outer)
 {
-    if (is_around(outer, d)) {
+    if (is_around(in, outer, d)) {
         builder_add_literal(in, out, "{...}");
         return;
     }

@@ -356,6 +356,7 @@ static void resolve_block(const frame *f, node *n)
     interp *in = f->names->in;
     block_node *block = n->as.block;
     node_list *all = &f->program->blocks;
+    interp_spend_items(in, all->count);
     for (size_t i = 0; i < all->count; i++)
         if (text_same(all->items[i]->as.block->name, block->name)) {
             in->line = n->line;

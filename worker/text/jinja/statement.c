@@ -296,6 +296,7 @@ static void run_call_block(interp *in, environment *env, const node *n)
 const node *block_find(interp *in, const text *name)
 {
     const node_list *blocks = &in->program->blocks;
+    interp_spend_items(in, blocks->count);
     for (size_t i = 0; i < blocks->count; i++)
         if (text_same(blocks->items[i]->as.block->name, name)) return blocks->items[i];
     return NULL;

@@ -65,12 +65,14 @@ symbol *symbols_define(symbols *s, text *name, load_kind how)
         if (s->count == s->capacity) {
             size_t capacity = s->capacity < 8 ? 8 : s->capacity * 2;
             symbol *all = interp_alloc_array(s->in, capacity, sizeof *all);
+            /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): what counts is there */
             if (s->count > 0) memcpy(all, s->all, s->count * sizeof *all);
             s->all = all;
             s->capacity = capacity;
         }
         dict_set(s->in, s->numbers, value_text(name), value_int((int64_t)s->count));
         known = &s->all[s->count++];
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): below the capacity */
         *known = (symbol){.name = name, .slot = slot_for(s, name)};
     }
     known->load = how;

@@ -124,14 +124,14 @@ static bool is_known_filter(const text *name)
 static bool is_filter(interp *in, value v, const value *given)
 {
     (void)given;
-    if (!value_hashable(v)) interp_fail(in, "unhashable type: '%s'", value_type_name(v));
+    if (!value_hashable(in, v)) interp_fail(in, "unhashable type: '%s'", value_type_name(v));
     return v.kind == VALUE_TEXT && is_known_filter(v.as.text);
 }
 
 static bool is_test(interp *in, value v, const value *given)
 {
     (void)given;
-    if (!value_hashable(v)) interp_fail(in, "unhashable type: '%s'", value_type_name(v));
+    if (!value_hashable(in, v)) interp_fail(in, "unhashable type: '%s'", value_type_name(v));
     return v.kind == VALUE_TEXT && test_find(v.as.text) != NULL;
 }
 

@@ -320,12 +320,16 @@ double value_as_double(value v)
     return value_is_integer(v, &whole) ? (double)whole : v.as.real;
 }
 
-bool value_hashable(value v)
+bool value_hashable(interp *in, value v)
 {
     if (v.kind == VALUE_TUPLE) {
-        for (size_t i = 0; i < v.as.sequence->count; i++)
-            if (!value_hashable(v.as.sequence->items[i])) return false;
-        return true;
+        bool hashable = true;
+        interp_enter(in);
+        interp_spend_items(in, v.as.sequence->count);
+        for (size_t i = 0; i < v.as.sequence->count && hashable; i++)
+            hashable = value_hashable(in, v.as.sequence->items[i]);
+        interp_leave(in);
+        return hashable;
     }
     return v.kind != VALUE_LIST && v.kind != VALUE_DICT &&
            !(v.kind == VALUE_VIEW && v.as.view->kind != VIEW_VALUES);
@@ -363,6 +367,7 @@ uint64_t value_hash(interp *in, value v)
     case VALUE_TUPLE: {
         uint64_t h = 1;
         interp_enter(in);
+        interp_spend_items(in, v.as.sequence->count);
         for (size_t i = 0; i < v.as.sequence->count; i++)
             h = mix(h * 31 + value_hash(in, v.as.sequence->items[i]));
         interp_leave(in);
@@ -374,7 +379,7 @@ uint64_t value_hash(interp *in, value v)
     case VALUE_RANGE:
         return mix((uint64_t)v.as.range->count);
     default:
-        if (!value_hashable(v)) interp_fail(in, "unhashable type: '%s'", value_type_name(v));
+        if (!value_hashable(in, v)) interp_fail(in, "unhashable type: '%s'", value_type_name(v));
         return mix((uint64_t)(uintptr_t)v.as.identity);
     }
 }
@@ -403,6 +408,7 @@ bool value_same(value a, value b)
 static bool sequences_equal(interp *in, const sequence *a, const sequence *b)
 {
     if (a->count != b->count) return false;
+    interp_spend_items(in, a->count);
     for (size_t i = 0; i < a->count; i++)
         if (!value_equal(in, a->items[i], b->items[i])) return false;
     return true;
@@ -442,8 +448,8 @@ static bool numbers_equal(value a, value b)
     int64_t i, k;
     bool a_whole = value_is_integer(a, &i), b_whole = value_is_integer(b, &k);
     if (a_whole && b_whole) return i == k;
-    if (a_whole) return number_compare(i, b.as.real) == 0 && !isnan(b.as.real);
-    if (b_whole) return number_compare(k, a.as.real) == 0 && !isnan(a.as.real);
+    if (a_whole) return !isnan(b.as.real) && number_compare(i, b.as.real) == 0;
+    if (b_whole) return !isnan(a.as.real) && number_compare(k, a.as.real) == 0;
     return a.as.real == b.as.real;
 }
 

@@ -217,7 +217,7 @@ bool value_truth(interp *in, value v);
 bool value_is_number(value v);                /* bool, int or float */
 bool value_is_integer(value v, int64_t *out); /* bool or int */
 double value_as_double(value v);              /* of a number */
-bool value_hashable(value v);
+bool value_hashable(interp *in, value v);
 uint64_t value_hash(interp *in, value v); /* fails on the unhashable */
 
 bool value_same(value a, value b); /* Python's `is` */

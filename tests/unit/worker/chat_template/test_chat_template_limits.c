@@ -110,6 +110,11 @@ static void test_growth_without_end_is_stopped(void **state)
         "{% for a in range(100000) %}{{ x.replace('a', 'b')|length }}{% endfor %}",
         "{% for a in range(90000) if a < 0 or [1] * 10000 == [] %}{% endfor %}",
         "{{ (['ab'] * 100000)|map('replace', 'a', x)|list }}",
+        "{% set a = [1] * 500000 %}{% set b = [1] * 500000 %}"
+        "{% for i in range(100000) %}{{ a == b }}{% endfor %}",
+        "{% set a = ('y',) * 500000 %}{% for i in range(100000) %}{{ 'x'.startswith(a) }}"
+        "{% endfor %}",
+        "{{ dict(**{}.fromkeys(range(100000)|map('string')|list)) }}",
         /* stack */
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
         "{% macro m(n) %}{% if n %}{{ m([n]) }}{% endif %}{% endmacro %}{{ m(1) }}",
@@ -127,6 +132,10 @@ static void test_growth_without_end_is_stopped(void **state)
         "{% set n.l = (n.l,) %}{% set n.k = (n.k,) %}{% endfor %}{{ n.l < n.k }}",
         "{% set n = namespace(l=()) %}{% for i in range(5000) %}{% set n.l = (n.l,) %}{% endfor %}"
         "{{ {n.l: 1} }}",
+        "{% set n = namespace(l=()) %}{% for i in range(5000) %}{% set n.l = (n.l,) %}{% endfor %}"
+        "{{ n.l is filter }}",
+        "{% set n = namespace(l=()) %}{% for i in range(5000) %}{% set n.l = (n.l,) %}{% endfor %}"
+        "{{ {}[n.l] }}",
         "{% set n = namespace(l=[1]) %}{% for i in range(5000) %}"
         "{% set n.l = n.l|map('string') %}{% endfor %}{{ n.l|list }}",
         /* memory and output */
@@ -155,6 +164,43 @@ static void test_growth_without_end_is_stopped(void **state)
     mem_free(big);
 }
 
+static void test_names_without_end_are_stopped_when_they_are_parsed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *before, *each, *after;
+    } cases[] = {
+        {"{% macro m(", "%sp%u", ") %}{% endmacro %}"},
+        {"{{ f(", "%sp%u=1", ") }}"},
+        {"", "%.0s{%% block b%u %%}{%% endblock %%}", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        buffer source = {0};
+        buffer_append(&source, cases[i].before, strlen(cases[i].before));
+        for (uint32_t k = 0; source.size < LIMIT_CHAT_TEMPLATE_BYTES - 100; k++) {
+            char name[64];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+            int size = snprintf(name, sizeof name, cases[i].each, k > 0 ? "," : "", k);
+#pragma GCC diagnostic pop
+            buffer_append(&source, name, (size_t)size);
+        }
+        buffer_append(&source, cases[i].after, strlen(cases[i].after) + 1);
+        assert_int_equal(outcome((const char *)source.data, "{}"), ST_RESOURCE_EXHAUSTED);
+        buffer_free(&source);
+    }
+}
+
+static void test_a_number_that_equals_nothing_is_no_trap(void **state)
+{
+    (void)state;
+    rendered r = render_text("{% set n = 'nan'|float %}{{ {n: 1, 2: 3}|tojson(sort_keys=true) }} "
+                             "{{ 1 == n }} {{ n == 1 }} {{ {n: 1}[n] is defined }}",
+                             "{}");
+    assert_string_equal((const char *)r.text.data, "{\"NaN\": 1, \"2\": 3} False False False");
+    rendered_free(&r);
+}
+
 static void test_sizes_out_of_reason_are_refused(void **state)
 {
     (void)state;
@@ -173,6 +219,9 @@ static void test_sizes_out_of_reason_are_refused(void **state)
         "{{ 1e30|int }}",
         "{{ '{:999999999999}'.format(1) }}",
         "{{ '%.99999f' % 1.5 }}",
+        "{{ '%.*f' % (4294967297, 1.5) }}",
+        "{{ '%*d' % (-9223372036854775807 - 1, 5) }}",
+        "{{ range(-9223372036854775807, 1, 9223372036854775806)[::-1] }}",
         "{{ 10.0 ** 400 }}",
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -342,6 +391,8 @@ int main(void)
         cmocka_unit_test(test_deep_nesting_of_the_source_is_refused),
         cmocka_unit_test(test_as_much_nesting_as_jinja_takes_is_rendered),
         cmocka_unit_test(test_growth_without_end_is_stopped),
+        cmocka_unit_test(test_names_without_end_are_stopped_when_they_are_parsed),
+        cmocka_unit_test(test_a_number_that_equals_nothing_is_no_trap),
         cmocka_unit_test(test_sizes_out_of_reason_are_refused),
         cmocka_unit_test(test_source_over_the_limit_is_refused),
         cmocka_unit_test(test_what_is_not_utf8_is_refused),

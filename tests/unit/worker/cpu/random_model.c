@@ -52,11 +52,16 @@ static weight random_bias(test_random *random, dtype type, uint32_t cols, bool p
     return random_weight(random, type, 1, cols, 0.0f, 0.5f);
 }
 
+static weight random_norm(const model_shape *s, dtype type, uint32_t cols, test_random *random)
+{
+    return random_weight(random, type, 1, cols, s->norm_plus_one ? 0.0f : 1.0f, 0.3f);
+}
+
 static layer_weights random_layer(const model_shape *s, dtype norm, test_random *random)
 {
     uint32_t q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim;
-    return (layer_weights){
-        .input_norm = random_weight(random, norm, 1, s->hidden, 1.0f, 0.3f),
+    layer_weights w = {
+        .input_norm = random_norm(s, norm, s->hidden, random),
         .q = random_matrix(random, s->type, q, s->hidden),
         .k = random_matrix(random, s->type, kv, s->hidden),
         .v = random_matrix(random, s->type, kv, s->hidden),
@@ -65,7 +70,7 @@ static layer_weights random_layer(const model_shape *s, dtype norm, test_random 
         .v_bias = random_bias(random, s->type, kv, s->qkv_bias),
         .o_bias = random_bias(random, s->type, s->hidden, s->output_bias),
         .o = random_matrix(random, s->type, s->hidden, q),
-        .mlp_norm = random_weight(random, norm, 1, s->hidden, 1.0f, 0.3f),
+        .mlp_norm = random_norm(s, norm, s->hidden, random),
         .gate = random_matrix(random, s->type, s->intermediate, s->hidden),
         .up = random_matrix(random, s->type, s->intermediate, s->hidden),
         .down = random_matrix(random, s->type, s->hidden, s->intermediate),
@@ -73,6 +78,48 @@ static layer_weights random_layer(const model_shape *s, dtype norm, test_random 
         .up_bias = random_bias(random, s->type, s->intermediate, s->mlp_bias),
         .down_bias = random_bias(random, s->type, s->hidden, s->mlp_bias),
     };
+    if (s->qk_norm) {
+        w.q_norm = random_norm(s, norm, s->head_dim, random);
+        w.k_norm = random_norm(s, norm, s->head_dim, random);
+    }
+    if (s->sandwich_norms) {
+        w.post_attention_norm = random_norm(s, norm, s->hidden, random);
+        w.post_mlp_norm = random_norm(s, norm, s->hidden, random);
+    }
+    return w;
+}
+
+static rope_config random_rope(const model_shape *s, double theta, rope_scaling scaling,
+                               test_random *random)
+{
+    rope_config rope = {.theta = theta,
+                        .scaling = scaling,
+                        .factor = 4.0,
+                        .low_freq_factor = 1.0,
+                        .high_freq_factor = 4.0,
+                        .beta_fast = 32.0,
+                        .beta_slow = 1.0,
+                        .truncate = true,
+                        .original_context = 64,
+                        .attention_factor = 1.0f};
+    if (scaling == ROPE_SCALING_YARN || scaling == ROPE_SCALING_LONGROPE)
+        rope.attention_factor = 1.2f;
+    for (uint32_t i = 0; scaling == ROPE_SCALING_LONGROPE && i < s->head_dim / 2; i++) {
+        rope.short_factors[i] = random_spread(random, 1.0f, 2.0f);
+        rope.long_factors[i] = random_spread(random, 1.0f, 30.0f);
+    }
+    return rope;
+}
+
+static void configure_layers(const model_shape *s, model_config *c, test_random *random)
+{
+    c->rope[0] = random_rope(s, 10000.0, s->scaling, random);
+    c->rope[1] = random_rope(s, 500.0, ROPE_SCALING_NONE, random);
+    c->rope_count = s->local_rope ? 2 : 1;
+    for (uint32_t l = 0; l < s->layers; l += 2) {
+        c->layer_window[l] = s->window;
+        c->layer_rope[l] = s->local_rope ? 1 : 0;
+    }
 }
 
 model *random_model_create(const model_shape *s, uint64_t seed)
@@ -95,16 +142,22 @@ model *random_model_create(const model_shape *s, uint64_t seed)
         .qkv_bias = s->qkv_bias,
         .output_bias = s->output_bias,
         .mlp_bias = s->mlp_bias,
-        .rope_theta = 10000.0,
-        .rope_scaling = s->scaling,
-        .rope_factor = 4.0,
-        .rope_low_freq_factor = 1.0,
-        .rope_high_freq_factor = 4.0,
-        .rope_original_context = 64,
+        .activation = s->gelu ? ACTIVATION_GELU_TANH : ACTIVATION_SILU,
+        .qk_norm = s->qk_norm,
+        .sandwich_norms = s->sandwich_norms,
+        .norm_plus_one = s->norm_plus_one,
+        .embedding_scale = s->embedding_scale > 0 ? s->embedding_scale : 1.0f,
+        .attention_scale =
+            s->attention_scale > 0 ? s->attention_scale : 1.0f / sqrtf((float)s->head_dim),
+        .attention_softcap = s->attention_softcap,
+        .final_softcap = s->final_softcap,
+        .rotary_dim = s->rotary_dim > 0 ? s->rotary_dim : s->head_dim,
         .bos_id = UINT32_MAX,
     };
+    test_random rope_random = {seed + 1000};
+    configure_layers(s, &m->config, &rope_random);
     m->embedding = random_weight(&random, s->type, s->vocab, s->hidden, 0.0f, 1.0f);
-    m->final_norm = random_weight(&random, norm, 1, s->hidden, 1.0f, 0.3f);
+    m->final_norm = random_norm(s, norm, s->hidden, &random);
     m->head = s->tied ? m->embedding : random_matrix(&random, s->type, s->vocab, s->hidden);
     m->layers = mem_calloc(s->layers, sizeof *m->layers);
     for (uint32_t l = 0; l < s->layers; l++)
@@ -116,10 +169,26 @@ void random_model_destroy(model *m)
 {
     for (uint32_t l = 0; l < m->config.layer_count; l++) {
         const layer_weights *w = &m->layers[l];
-        const weight *all[] = {&w->input_norm, &w->q,         &w->k,       &w->v,
-                               &w->q_bias,     &w->k_bias,    &w->v_bias,  &w->o_bias,
-                               &w->o,          &w->mlp_norm,  &w->gate,    &w->up,
-                               &w->down,       &w->gate_bias, &w->up_bias, &w->down_bias};
+        const weight *all[] = {&w->q_norm,
+                               &w->k_norm,
+                               &w->post_attention_norm,
+                               &w->post_mlp_norm,
+                               &w->input_norm,
+                               &w->q,
+                               &w->k,
+                               &w->v,
+                               &w->q_bias,
+                               &w->k_bias,
+                               &w->v_bias,
+                               &w->o_bias,
+                               &w->o,
+                               &w->mlp_norm,
+                               &w->gate,
+                               &w->up,
+                               &w->down,
+                               &w->gate_bias,
+                               &w->up_bias,
+                               &w->down_bias};
         for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
             mem_free((void *)all[i]->data);
     }

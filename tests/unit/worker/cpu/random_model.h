@@ -12,6 +12,12 @@ typedef struct model_shape {
     dtype type;
     bool qkv_bias, output_bias, mlp_bias, tied;
     rope_scaling scaling;
+    /* What only some families have; 0 and false: none. */
+    uint32_t window;     /* of layers 0, 2, 4... */
+    uint32_t rotary_dim; /* 0: head_dim */
+    bool local_rope;     /* layers with a window rotate by another base */
+    bool qk_norm, sandwich_norms, norm_plus_one, gelu;
+    float embedding_scale, attention_scale, attention_softcap, final_softcap;
 } model_shape;
 
 float random_spread(test_random *r, float low, float high);

@@ -16,49 +16,73 @@ static void multiply(double *out, const weight *w, const weight *bias, const dou
     }
 }
 
-static void rmsnorm(double *out, const double *in, const weight *w, double eps)
+static void rmsnorm(const model_config *c, double *out, const double *in, const weight *w)
 {
-    double sum = 0.0;
+    double sum = 0.0, more = c->norm_plus_one ? 1.0 : 0.0;
     for (uint32_t i = 0; i < w->cols; i++)
         sum += in[i] * in[i];
+    double scale = 1.0 / sqrt(sum / w->cols + (double)c->rms_norm_eps);
     for (uint32_t i = 0; i < w->cols; i++)
-        out[i] = in[i] / sqrt(sum / w->cols + eps) * weight_at(w, 0, i);
+        out[i] = in[i] * scale * (weight_at(w, 0, i) + more);
+}
+
+static double cap(double value, float limit)
+{
+    return limit > 0 ? (double)limit * tanh(value / (double)limit) : value;
+}
+
+static double activate(const model_config *c, double x)
+{
+    if (c->activation == ACTIVATION_SILU) return x / (1.0 + exp(-x));
+    return x / 2 * (1.0 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
 /* The angle is rounded to float32, as the model was trained. */
-static void rotate(double *vectors, uint32_t heads, uint32_t head_dim, const float *frequencies,
+static void rotate(const model_config *c, uint32_t layer, double *vectors, uint32_t heads,
                    uint32_t position)
 {
+    float frequencies[LIMIT_HEAD_DIM / 2];
+    uint32_t rope = c->layer_rope[layer], half = c->rotary_dim / 2;
+    double factor = (double)c->rope[rope].attention_factor;
+    model_config_rope_frequencies(c, rope, frequencies);
     for (uint32_t h = 0; h < heads; h++)
-        for (uint32_t i = 0; i < head_dim / 2; i++) {
+        for (uint32_t i = 0; i < half; i++) {
             double angle = (double)((float)position * frequencies[i]);
-            double *a = &vectors[h * head_dim + i], *b = a + head_dim / 2;
-            double turned = *a * cos(angle) - *b * sin(angle);
-            *b = *b * cos(angle) + *a * sin(angle);
+            double cosine = factor * cos(angle), sine = factor * sin(angle);
+            double *a = &vectors[h * c->head_dim + i], *b = a + half;
+            double turned = *a * cosine - *b * sine;
+            *b = *b * cosine + *a * sine;
             *a = turned;
         }
 }
 
-static void attend(double *out, const double *q, const double *keys, const double *values,
-                   const model_config *c, uint32_t position)
+static void norm_heads(const model_config *c, double *vectors, uint32_t heads, const weight *w)
 {
+    for (uint32_t h = 0; w->data != NULL && h < heads; h++)
+        rmsnorm(c, vectors + h * c->head_dim, vectors + h * c->head_dim, w);
+}
+
+static void attend(double *out, const double *q, const double *keys, const double *values,
+                   const model_config *c, uint32_t window, uint32_t position)
+{
+    uint32_t first = window > 0 && position >= window ? position - window + 1 : 0;
     double *scores = mem_calloc(position + 1, sizeof *scores);
     uint32_t kv_width = c->kv_head_count * c->head_dim;
     for (uint32_t h = 0; h < c->head_count; h++) {
         uint32_t kv = h / (c->head_count / c->kv_head_count) * c->head_dim;
         double sum = 0.0, maximum = -INFINITY;
-        for (uint32_t p = 0; p <= position; p++) {
+        for (uint32_t p = first; p <= position; p++) {
             scores[p] = 0.0;
             for (uint32_t d = 0; d < c->head_dim; d++)
                 scores[p] += q[h * c->head_dim + d] * keys[p * kv_width + kv + d];
-            scores[p] /= sqrt(c->head_dim);
+            scores[p] = cap(scores[p] * (double)c->attention_scale, c->attention_softcap);
             maximum = fmax(maximum, scores[p]);
         }
-        for (uint32_t p = 0; p <= position; p++)
+        for (uint32_t p = first; p <= position; p++)
             sum += scores[p] = exp(scores[p] - maximum);
         for (uint32_t d = 0; d < c->head_dim; d++) {
             double value = 0.0;
-            for (uint32_t p = 0; p <= position; p++)
+            for (uint32_t p = first; p <= position; p++)
                 value += scores[p] / sum * values[p * kv_width + kv + d];
             out[h * c->head_dim + d] = value;
         }
@@ -66,9 +90,17 @@ static void attend(double *out, const double *q, const double *keys, const doubl
     mem_free(scores);
 }
 
-static void run_layer(const model_config *c, const layer_weights *w, const float *frequencies,
-                      double *residual, uint32_t count)
+static void add_normed(const model_config *c, double *row, double *added, const weight *norm)
 {
+    if (norm->data != NULL) rmsnorm(c, added, added, norm);
+    for (uint32_t i = 0; i < c->hidden_size; i++)
+        row[i] += added[i];
+}
+
+static void run_layer(const model *m, uint32_t layer, double *residual, uint32_t count)
+{
+    const model_config *c = &m->config;
+    const layer_weights *w = &m->layers[layer];
     uint32_t q_width = c->head_count * c->head_dim, kv_width = c->kv_head_count * c->head_dim;
     double *normed = mem_calloc(c->hidden_size, sizeof *normed);
     double *q = mem_calloc(q_width, sizeof *q);
@@ -80,24 +112,25 @@ static void run_layer(const model_config *c, const layer_weights *w, const float
     double *added = mem_calloc(c->hidden_size, sizeof *added);
     for (uint32_t t = 0; t < count; t++) {
         double *row = residual + (size_t)t * c->hidden_size;
-        rmsnorm(normed, row, &w->input_norm, (double)c->rms_norm_eps);
+        double *key = keys + (size_t)t * kv_width;
+        rmsnorm(c, normed, row, &w->input_norm);
         multiply(q, &w->q, &w->q_bias, normed);
-        multiply(keys + t * kv_width, &w->k, &w->k_bias, normed);
+        multiply(key, &w->k, &w->k_bias, normed);
         multiply(values + t * kv_width, &w->v, &w->v_bias, normed);
-        rotate(q, c->head_count, c->head_dim, frequencies, t);
-        rotate(keys + t * kv_width, c->kv_head_count, c->head_dim, frequencies, t);
-        attend(attended, q, keys, values, c, t);
+        norm_heads(c, q, c->head_count, &w->q_norm);
+        norm_heads(c, key, c->kv_head_count, &w->k_norm);
+        rotate(c, layer, q, c->head_count, t);
+        rotate(c, layer, key, c->kv_head_count, t);
+        attend(attended, q, keys, values, c, c->layer_window[layer], t);
         multiply(added, &w->o, &w->o_bias, attended);
-        for (uint32_t i = 0; i < c->hidden_size; i++)
-            row[i] += added[i];
-        rmsnorm(normed, row, &w->mlp_norm, (double)c->rms_norm_eps);
+        add_normed(c, row, added, &w->post_attention_norm);
+        rmsnorm(c, normed, row, &w->mlp_norm);
         multiply(gate, &w->gate, &w->gate_bias, normed);
         multiply(up, &w->up, &w->up_bias, normed);
         for (uint32_t i = 0; i < c->intermediate_size; i++)
-            gate[i] = gate[i] / (1.0 + exp(-gate[i])) * up[i];
+            gate[i] = activate(c, gate[i]) * up[i];
         multiply(added, &w->down, &w->down_bias, gate);
-        for (uint32_t i = 0; i < c->hidden_size; i++)
-            row[i] += added[i];
+        add_normed(c, row, added, &w->post_mlp_norm);
     }
     mem_free(added);
     mem_free(up);
@@ -113,19 +146,20 @@ void reference_forward(const model *m, const uint32_t *ids, uint32_t count, doub
 {
     const model_config *c = &m->config;
     const weight no_bias = {0};
-    float *frequencies = mem_calloc(c->head_dim / 2, sizeof *frequencies);
-    model_config_rope_frequencies(c, frequencies);
     double *residual = mem_calloc((size_t)count * c->hidden_size, sizeof *residual);
     for (uint32_t t = 0; t < count; t++)
         for (uint32_t i = 0; i < c->hidden_size; i++)
-            residual[(size_t)t * c->hidden_size + i] = weight_at(&m->embedding, ids[t], i);
+            residual[(size_t)t * c->hidden_size + i] =
+                weight_at(&m->embedding, ids[t], i) * (double)c->embedding_scale;
     for (uint32_t l = 0; l < c->layer_count; l++)
-        run_layer(c, &m->layers[l], frequencies, residual, count);
+        run_layer(m, l, residual, count);
     for (uint32_t t = 0; t < count; t++) {
         double *row = residual + (size_t)t * c->hidden_size;
-        rmsnorm(row, row, &m->final_norm, (double)c->rms_norm_eps);
-        multiply(logits + (size_t)t * c->vocab_size, &m->head, &no_bias, row);
+        double *out = logits + (size_t)t * c->vocab_size;
+        rmsnorm(c, row, row, &m->final_norm);
+        multiply(out, &m->head, &no_bias, row);
+        for (uint32_t i = 0; i < c->vocab_size; i++)
+            out[i] = cap(out[i], c->final_softcap);
     }
     mem_free(residual);
-    mem_free(frequencies);
 }

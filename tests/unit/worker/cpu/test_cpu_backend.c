@@ -13,8 +13,16 @@
 #include "common/mem.h"
 #include "tests/unit/worker/cpu/random_model.h"
 
-static const model_shape small = {"small", 64,        96,    2,     4,     2,    16,
-                                  200,     DTYPE_F32, false, false, false, true, ROPE_SCALING_NONE};
+static const model_shape small = {.name = "small",
+                                  .hidden = 64,
+                                  .intermediate = 96,
+                                  .layers = 2,
+                                  .heads = 4,
+                                  .kv_heads = 2,
+                                  .head_dim = 16,
+                                  .vocab = 200,
+                                  .type = DTYPE_F32,
+                                  .tied = true};
 
 /* Bytes of one KV block of `small`: layers, heads, 16 tokens, key and value of 16 floats. */
 #define SMALL_BLOCK_BYTES (2u * 2u * 16u * (16u + 16u) * 4u)
@@ -213,9 +221,16 @@ static void test_scratch_stays_within_64_mib(void **state)
 #endif
 #endif
     enum { VOCAB = 152064, BLOCKS = 16 };
-    static const model_shape wide = {
-        "wide", 512,        14336, 1,     32,    8,    128,
-        VOCAB,  DTYPE_BF16, false, false, false, true, ROPE_SCALING_NONE};
+    static const model_shape wide = {.name = "wide",
+                                     .hidden = 512,
+                                     .intermediate = 14336,
+                                     .layers = 1,
+                                     .heads = 32,
+                                     .kv_heads = 8,
+                                     .head_dim = 128,
+                                     .vocab = VOCAB,
+                                     .type = DTYPE_BF16,
+                                     .tied = true};
     model *m = random_model_create(&wide, 2);
     uint64_t before = resident_bytes();
     backend *b = test_backend_create(m, cpu_kernels_available(&(size_t){0})[0], 8, BLOCKS, 0);

@@ -178,22 +178,89 @@ static void check_shape(const model_shape *shape)
 static void test_logits_are_the_same_bits_in_any_step_bf16(void **state)
 {
     (void)state;
-    check_shape(&(model_shape){"grouped", 80, 100, 2, 6, 2, 24, 150, DTYPE_BF16, true, false, false,
-                               true, ROPE_SCALING_NONE});
+    check_shape(&(model_shape){.name = "grouped",
+                               .hidden = 80,
+                               .intermediate = 100,
+                               .layers = 2,
+                               .heads = 6,
+                               .kv_heads = 2,
+                               .head_dim = 24,
+                               .vocab = 150,
+                               .type = DTYPE_BF16,
+                               .qkv_bias = true,
+                               .tied = true});
 }
 
 static void test_logits_are_the_same_bits_in_any_step_f16(void **state)
 {
     (void)state;
-    check_shape(&(model_shape){"one kv head", 48, 172, 1, 3, 1, 64, 90, DTYPE_F16, false, true,
-                               true, false, ROPE_SCALING_LLAMA3});
+    check_shape(&(model_shape){.name = "one kv head",
+                               .hidden = 48,
+                               .intermediate = 172,
+                               .layers = 1,
+                               .heads = 3,
+                               .kv_heads = 1,
+                               .head_dim = 64,
+                               .vocab = 90,
+                               .type = DTYPE_F16,
+                               .output_bias = true,
+                               .mlp_bias = true,
+                               .scaling = ROPE_SCALING_LLAMA3});
 }
 
 static void test_logits_are_the_same_bits_in_any_step_f32(void **state)
 {
     (void)state;
-    check_shape(&(model_shape){"no groups", 64, 72, 1, 4, 4, 16, 70, DTYPE_F32, false, false, false,
-                               false, ROPE_SCALING_NONE});
+    check_shape(&(model_shape){.name = "no groups",
+                               .hidden = 64,
+                               .intermediate = 72,
+                               .layers = 1,
+                               .heads = 4,
+                               .kv_heads = 4,
+                               .head_dim = 16,
+                               .vocab = 70,
+                               .type = DTYPE_F32});
+}
+
+/* Windows begin inside blocks and parts, so that rows of one tile begin at different ones. */
+static void test_logits_are_the_same_bits_in_any_step_with_windows(void **state)
+{
+    (void)state;
+    check_shape(&(model_shape){.name = "windows",
+                               .hidden = 48,
+                               .intermediate = 40,
+                               .layers = 3,
+                               .heads = 4,
+                               .kv_heads = 2,
+                               .head_dim = 16,
+                               .vocab = 70,
+                               .type = DTYPE_F32,
+                               .window = 301,
+                               .local_rope = true,
+                               .qk_norm = true,
+                               .attention_softcap = 2.0f});
+}
+
+static void test_logits_are_the_same_bits_in_any_step_with_all_norms(void **state)
+{
+    (void)state;
+    check_shape(&(model_shape){.name = "sandwich",
+                               .hidden = 80,
+                               .intermediate = 60,
+                               .layers = 2,
+                               .heads = 3,
+                               .kv_heads = 1,
+                               .head_dim = 32,
+                               .vocab = 90,
+                               .type = DTYPE_BF16,
+                               .tied = true,
+                               .window = 15,
+                               .rotary_dim = 24,
+                               .sandwich_norms = true,
+                               .norm_plus_one = true,
+                               .gelu = true,
+                               .embedding_scale = 9.0f,
+                               .final_softcap = 4.0f});
 }
 
 /* The numbers themselves, once: a change of compiler, of flags or of a kernel that moves a bit
@@ -201,9 +268,20 @@ static void test_logits_are_the_same_bits_in_any_step_f32(void **state)
 static void test_logits_have_the_bits_they_always_had(void **state)
 {
     (void)state;
-    static const model_shape shape = {
-        "fixed", 128,        172,  3,    6,    2,    24,
-        300,     DTYPE_BF16, true, true, true, true, ROPE_SCALING_LLAMA3};
+    static const model_shape shape = {.name = "fixed",
+                                      .hidden = 128,
+                                      .intermediate = 172,
+                                      .layers = 3,
+                                      .heads = 6,
+                                      .kv_heads = 2,
+                                      .head_dim = 24,
+                                      .vocab = 300,
+                                      .type = DTYPE_BF16,
+                                      .qkv_bias = true,
+                                      .output_bias = true,
+                                      .mlp_bias = true,
+                                      .tied = true,
+                                      .scaling = ROPE_SCALING_LLAMA3};
     enum { CHUNK = 128, CHUNKS = 7, BLOCKS = CHUNK * CHUNKS / LIMIT_KV_BLOCK_TOKENS };
     uint32_t blocks[BLOCKS], ids[CHUNK];
     for (uint32_t i = 0; i < BLOCKS; i++)
@@ -239,6 +317,8 @@ int main(void)
         cmocka_unit_test(test_logits_are_the_same_bits_in_any_step_bf16),
         cmocka_unit_test(test_logits_are_the_same_bits_in_any_step_f16),
         cmocka_unit_test(test_logits_are_the_same_bits_in_any_step_f32),
+        cmocka_unit_test(test_logits_are_the_same_bits_in_any_step_with_windows),
+        cmocka_unit_test(test_logits_are_the_same_bits_in_any_step_with_all_norms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -119,7 +119,8 @@ static void test_matmul_is_its_formula_for_all_sizes(void **state)
 /* -- attention ----------------------------------------------------------------- */
 
 typedef struct attention_case {
-    uint32_t tokens, group, head_dim, position;
+    uint32_t tokens, group, head_dim, position, window;
+    float softcap;
 } attention_case;
 
 static double attention_element(const attention_part *a, uint32_t row, uint32_t dim)
@@ -127,11 +128,14 @@ static double attention_element(const attention_part *a, uint32_t row, uint32_t 
     const float *query =
         a->query + row / a->group * a->query_stride + (size_t)(row % a->group) * a->head_dim;
     double sum = 0.0, out = 0.0;
-    for (uint32_t p = 0; p <= a->position + row / a->group; p++) {
+    uint32_t position = a->position + row / a->group;
+    for (uint32_t p = 0; p <= position; p++) {
+        if (a->window != 0 && position - p >= a->window) continue;
         const float *block = a->kv + a->blocks[p / 16] * a->block_stride;
         double score = 0.0;
         for (uint32_t d = 0; d < a->head_dim; d++)
             score += (double)query[d] * (double)block[d * 16 + p % 16];
+        if (a->softcap > 0) score = (double)a->softcap * tanh(score / (double)a->softcap);
         const float *values = block + a->head_dim * 16;
         sum += exp(score);
         out += exp(score) * (double)values[p % 16 * attention_value_stride(a->head_dim) + dim];
@@ -147,12 +151,17 @@ static void attend_all(const cpu_kernels *kernels, attention_part a, float *out)
     float *total = mem_calloc(rows * stride, sizeof *total);
     float *later = mem_calloc(rows * stride, sizeof *later);
     uint32_t last = (a.position + a.tokens - 1) / ATTENTION_PART_TOKENS;
+    a.records = later;
     for (a.part = 0; a.part <= last; a.part++) {
-        a.records = a.part == 0 ? total : later;
         kernels->attention_part(&a);
-        for (uint32_t row = 0; row < rows && a.part > 0; row++)
-            if ((a.position + row / a.group) / ATTENTION_PART_TOKENS >= a.part)
+        for (uint32_t row = 0; row < rows; row++) {
+            uint32_t position = a.position + row / a.group;
+            uint32_t first = attention_first_seen(position, a.window) / ATTENTION_PART_TOKENS;
+            if (a.part == first)
+                memcpy(total + row * stride, later + row * stride, stride * sizeof *total);
+            else if (a.part > first && a.part <= position / ATTENTION_PART_TOKENS)
                 kernels->attention_merge(total + row * stride, later + row * stride, a.head_dim);
+        }
     }
     for (uint32_t row = 0; row < rows; row++)
         kernels->attention_finish(out + (size_t)row * a.head_dim, total + row * stride, a.head_dim);
@@ -189,6 +198,8 @@ static void check_attention(const attention_case *c, uint64_t seed)
                         .group = c->group,
                         .head_dim = c->head_dim,
                         .position = c->position,
+                        .window = c->window,
+                        .softcap = c->softcap,
                         .blocks = blocks,
                         .kv = kv,
                         .block_stride = block_stride};
@@ -214,9 +225,35 @@ static void test_attention_is_softmax_for_all_shapes(void **state)
 {
     (void)state;
     static const attention_case cases[] = {
-        {1, 1, 8, 0},     {1, 1, 8, 15},    {1, 1, 8, 16},   {3, 1, 2, 14},   {7, 3, 10, 5},
-        {16, 4, 64, 0},   {17, 2, 80, 9},   {5, 1, 128, 40}, {2, 7, 96, 511}, {20, 2, 16, 500},
-        {1, 5, 32, 1100}, {9, 4, 24, 1020}, {1, 9, 256, 33},
+        {1, 1, 8, 0, 0, 0},
+        {1, 1, 8, 15, 0, 0},
+        {1, 1, 8, 16, 0, 0},
+        {3, 1, 2, 14, 0, 0},
+        {7, 3, 10, 5, 0, 0},
+        {16, 4, 64, 0, 0, 0},
+        {17, 2, 80, 9, 0, 0},
+        {5, 1, 128, 40, 0, 0},
+        {2, 7, 96, 511, 0, 0},
+        {20, 2, 16, 500, 0, 0},
+        {1, 5, 32, 1100, 0, 0},
+        {9, 4, 24, 1020, 0, 0},
+        {1, 9, 256, 33, 0, 0},
+        /* windows: within a block, of one block, across parts, all, one token, one more or less */
+        {9, 3, 16, 20, 5, 0},
+        {40, 1, 8, 3, 16, 0},
+        {30, 2, 16, 1010, 300, 0},
+        {64, 1, 8, 0, 64, 0},
+        {50, 1, 8, 500, 1, 0},
+        {64, 1, 8, 0, 63, 0},
+        {64, 1, 8, 0, 65, 0},
+        {33, 4, 16, 1020, 513, 0},
+        {1, 8, 16, 1535, 512, 0},
+        {1, 8, 16, 1536, 512, 0},
+        {16, 2, 256, 90, 17, 0},
+        {4, 1, 8, 2100, 1024, 0},
+        /* soft caps, alone and under a window */
+        {9, 3, 16, 20, 0, 1.0f},
+        {30, 2, 24, 1000, 100, 2.5f},
     };
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++)
         check_attention(&cases[i], i);
@@ -224,7 +261,43 @@ static void test_attention_is_softmax_for_all_shapes(void **state)
 
 /* -- elementwise --------------------------------------------------------------- */
 
-static void test_norm_rope_and_activation_are_their_formulas(void **state)
+enum { NORM, ROPE, ROPE_OF_A_PART, SILU, GELU, SOFTCAP, KINDS };
+
+static void run_elementwise(const cpu_kernels *k, uint32_t kind, float *out, const float *b,
+                            const float *cosines, const float *sines, uint32_t count)
+{
+    switch (kind) {
+    case NORM:
+        k->rmsnorm(out, out, b, count, 1e-5f);
+        break;
+    case ROPE:
+        k->rope(out, cosines, sines, 1, count, count, 0.5f);
+        break;
+    case ROPE_OF_A_PART:
+        k->rope(out, cosines, sines, 1, count, count / 4 * 2, 0.5f);
+        break;
+    case SILU:
+        k->silu_multiply(out, b, count);
+        break;
+    case GELU:
+        k->gelu_multiply(out, b, count);
+        break;
+    default:
+        k->softcap(out, 2.0f, count);
+    }
+}
+
+/* Of vector a [count], whose first `dim` numbers turn. */
+static double turned(const float *a, const float *cosines, const float *sines, uint32_t dim,
+                     uint32_t i)
+{
+    if (i >= dim) return (double)a[i] * 0.5;
+    uint32_t pair = i % (dim / 2);
+    double other = i < dim / 2 ? -(double)a[i + dim / 2] : (double)a[i - dim / 2];
+    return ((double)a[i] * (double)cosines[pair] + other * (double)sines[pair]) * 0.5;
+}
+
+static void test_elementwise_kernels_are_their_formulas(void **state)
 {
     (void)state;
     size_t table_count;
@@ -234,13 +307,11 @@ static void test_norm_rope_and_activation_are_their_formulas(void **state)
         float *a = random_floats(&random, count, 3.0f), *b = random_floats(&random, count, 3.0f);
         float *cosines = random_floats(&random, count / 2, 1.0f);
         float *sines = random_floats(&random, count / 2, 1.0f);
-        float *first[3], *out = mem_calloc(count, sizeof *out);
+        float *first[KINDS], *out = mem_calloc(count, sizeof *out);
         for (size_t i = 0; i < table_count; i++)
-            for (size_t k = 0; k < 3; k++) {
+            for (uint32_t k = 0; k < KINDS; k++) {
                 memcpy(out, a, count * sizeof *out);
-                if (k == 0) tables[i]->rmsnorm(out, out, b, count, 1e-5f);
-                if (k == 1) tables[i]->rope(out, cosines, sines, 1, count, 0.5f);
-                if (k == 2) tables[i]->silu_multiply(out, b, count);
+                run_elementwise(tables[i], k, out, b, cosines, sines, count);
                 if (i == 0) first[k] = mem_copy(out, count * sizeof *out);
                 assert_memory_equal(first[k], out, count * sizeof *out);
             }
@@ -249,16 +320,21 @@ static void test_norm_rope_and_activation_are_their_formulas(void **state)
             squares += (double)a[i] * (double)a[i];
         for (uint32_t i = 0; i < count; i++) {
             double x = (double)a[i], gate = (double)b[i];
-            double cosine = (double)cosines[i % (count / 2)], sine = (double)sines[i % (count / 2)];
-            double normed = x / sqrt(squares / count + 1e-5) * gate;
-            double other = i < count / 2 ? -(double)a[i + count / 2] : (double)a[i - count / 2];
-            double turned = (x * cosine + other * sine) * 0.5;
-            double activated = gate / (1.0 + exp(-gate)) * x;
-            assert_true(fabs((double)first[0][i] - normed) < 2e-6);
-            assert_true(fabs((double)first[1][i] - turned) < 1e-6);
-            assert_true(fabs((double)first[2][i] - activated) < 3e-6);
+            double inner = sqrt(2 / M_PI) * (gate + 0.044715 * gate * gate * gate);
+            double want[KINDS] = {
+                [NORM] = x / sqrt(squares / count + 1e-5) * gate,
+                [ROPE] = turned(a, cosines, sines, count, i),
+                [ROPE_OF_A_PART] = turned(a, cosines, sines, count / 4 * 2, i),
+                [SILU] = gate / (1.0 + exp(-gate)) * x,
+                [GELU] = gate / 2 * (1.0 + tanh(inner)) * x,
+                [SOFTCAP] = 2.0 * tanh(x / 2.0),
+            };
+            for (uint32_t k = 0; k < KINDS; k++)
+                if (!(fabs((double)first[k][i] - want[k]) < 3e-6))
+                    fail_msg("kernel %u, %u of %u: %.9g, not %.9g", k, i, count,
+                             (double)first[k][i], want[k]);
         }
-        for (size_t k = 0; k < 3; k++)
+        for (size_t k = 0; k < KINDS; k++)
             mem_free(first[k]);
         mem_free(out);
         mem_free(sines);
@@ -311,6 +387,42 @@ static void test_exponential_is_within_one_ulp(void **state)
 }
 
 /* IEEE's and bfloat16's meaning, written out. */
+static void test_softcap_is_within_a_few_ulp(void **state)
+{
+    (void)state;
+    size_t table_count;
+    const cpu_kernels *const *tables = cpu_kernels_available(&table_count);
+    enum { N = 1 << 18 };
+    float *in = mem_calloc(N, sizeof *in), *out = mem_calloc(N, sizeof *out);
+    float *first = mem_calloc(N, sizeof *first);
+    test_random random = {13};
+    for (size_t i = 0; i < N; i++)
+        in[i] = i % 2 == 0 ? random_spread(&random, -12.0f, 12.0f)
+                           : random_spread(&random, -0.5f, 0.5f);
+    static const float edges[] = {0.0f,  1e-30f, -1e-30f,   1e30f,    -1e30f,
+                                  50.0f, -50.0f, -INFINITY, INFINITY, NAN};
+    memcpy(in, edges, sizeof edges);
+    double worst = 0.0;
+    for (size_t t = 0; t < table_count; t++) {
+        memcpy(out, in, N * sizeof *out);
+        tables[t]->softcap(out, 1.0f, N);
+        if (t == 0) memcpy(first, out, N * sizeof *out);
+        assert_memory_equal(first, out, (ARRAY_COUNT(edges) - 1) * sizeof *out);
+        assert_true(isnan(out[ARRAY_COUNT(edges) - 1]));
+        assert_memory_equal(first + ARRAY_COUNT(edges), out + ARRAY_COUNT(edges),
+                            (N - ARRAY_COUNT(edges)) * sizeof *out);
+        assert_true(out[0] == 0.0f && out[3] == 1.0f && out[4] == -1.0f);
+        assert_true(out[7] == -1.0f && out[8] == 1.0f);
+        for (size_t i = ARRAY_COUNT(edges); i < N; i++)
+            worst = fmax(worst, ulps(out[i], tanh((double)in[i])));
+    }
+    print_message("largest error of tanh: %.2f ulp\n", worst);
+    assert_true(worst <= 6.0);
+    mem_free(first);
+    mem_free(out);
+    mem_free(in);
+}
+
 static double half_value(uint16_t bits, int exponent_bits)
 {
     int fraction_bits = 15 - exponent_bits;
@@ -383,6 +495,7 @@ static void test_portable_multiply_add_is_fused(void **state)
         portable->matmul(&m);
         /* Lane 0: matrix[0] * 1 + 0, then matrix[16] * in[16] is added; other lanes add zeros. */
         float want = fmaf(matrix[16], in[16], fmaf(matrix[0], 1.0f, 0.0f)) + 0.0f;
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): its bits are what counts */
         if (isnan(want) ? !isnan(out) : memcmp(&want, &out, sizeof out) != 0)
             fail_msg("%a * %a + %a is %a, not %a", (double)matrix[16], (double)in[16],
                      (double)matrix[0], (double)out, (double)want);
@@ -412,8 +525,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matmul_is_its_formula_for_all_sizes),
         cmocka_unit_test(test_attention_is_softmax_for_all_shapes),
-        cmocka_unit_test(test_norm_rope_and_activation_are_their_formulas),
+        cmocka_unit_test(test_elementwise_kernels_are_their_formulas),
         cmocka_unit_test(test_exponential_is_within_one_ulp),
+        cmocka_unit_test(test_softcap_is_within_a_few_ulp),
         cmocka_unit_test(test_widening_is_exact_for_every_half),
         cmocka_unit_test(test_portable_multiply_add_is_fused),
         cmocka_unit_test(test_rope_table_is_correct_to_the_last_bit_or_one),

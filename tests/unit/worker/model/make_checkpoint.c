@@ -229,23 +229,27 @@ static const char *truth(bool value)
 
 static void write_rope(FILE *file, const model_config *c)
 {
-    fprintf(file, "\"rope_theta\":%.17g,", c->rope_theta);
-    switch (c->rope_scaling) {
+    const rope_config *rope = &c->rope[0];
+    fprintf(file, "\"rope_theta\":%.17g,", rope->theta);
+    switch (rope->scaling) {
     case ROPE_SCALING_NONE:
         fprintf(file, "\"rope_scaling\":null,");
         break;
     case ROPE_SCALING_LINEAR:
         fprintf(file, "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":%.17g},",
-                c->rope_factor);
+                rope->factor);
         break;
     case ROPE_SCALING_LLAMA3:
         fprintf(file,
                 "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":%.17g,"
                 "\"low_freq_factor\":%.17g,\"high_freq_factor\":%.17g,"
                 "\"original_max_position_embeddings\":%u},",
-                c->rope_factor, c->rope_low_freq_factor, c->rope_high_freq_factor,
-                c->rope_original_context);
+                rope->factor, rope->low_freq_factor, rope->high_freq_factor,
+                rope->original_context);
         break;
+    case ROPE_SCALING_YARN:
+    case ROPE_SCALING_LONGROPE:
+        UNREACHABLE("no test of files needs it");
     }
 }
 
@@ -285,7 +289,7 @@ checkpoint_plan checkpoint_plan_small(void)
                    .head_dim = 8,
                    .context_max = 128,
                    .rms_norm_eps = 1e-5f,
-                   .rope_theta = 10000.0,
+                   .rope = {{.theta = 10000.0}},
                    .bos_id = 1,
                    .eos_ids = {2},
                    .eos_count = 1},

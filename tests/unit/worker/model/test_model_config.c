@@ -20,79 +20,7 @@
 #include "common/json.h"
 #include "common/limits.h"
 #include "common/mem.h"
-#include "worker/model/config.h"
-
-static const char base[] =
-    "{\"architectures\":[\"LlamaForCausalLM\"],\"vocab_size\":1000,\"hidden_size\":64,"
-    "\"intermediate_size\":172,\"num_hidden_layers\":5,\"num_attention_heads\":8,"
-    "\"num_key_value_heads\":4,\"max_position_embeddings\":512,\"rms_norm_eps\":1e-5,"
-    "\"bos_token_id\":1,\"eos_token_id\":2,\"hidden_act\":\"silu\"}";
-
-/* The base with the fields of `edit` (an object) set; a field set to "absent" is removed. */
-static char *edited(const char *edit)
-{
-    json_t *root = json_loads(base, 0, NULL);
-    json_t *fields = json_loads(edit, 0, NULL);
-    if (fields == NULL) fail_msg("the test's own JSON is broken: %s", edit);
-    const char *key;
-    json_t *value;
-    json_object_foreach(fields, key, value)
-    {
-        const char *text = json_string_value(value);
-        if (text != NULL && strcmp(text, "absent") == 0)
-            json_object_del(root, key);
-        else
-            json_object_set(root, key, value);
-    }
-    char *result = json_dumps(root, 0);
-    json_decref(root);
-    json_decref(fields);
-    return result;
-}
-
-static status parse(const char *edit, const char *generation, model_config *config,
-                    generation_defaults *defaults, error *err)
-{
-    char *text = edited(edit);
-    *err = (error){0};
-    status st = model_config_parse(config, defaults, text, strlen(text), generation,
-                                   generation != NULL ? strlen(generation) : 0, err);
-    free(text);
-    return st;
-}
-
-static model_config accepted(const char *edit)
-{
-    model_config config;
-    generation_defaults defaults;
-    error err;
-    if (parse(edit, NULL, &config, &defaults, &err) != ST_OK)
-        fail_msg("%s: refused: %s", edit, err.text);
-    return config;
-}
-
-typedef struct refusal {
-    const char *edit;
-    status code;
-    const char *sentence;
-} refusal;
-
-static void assert_refusals(const refusal *cases, size_t count, bool in_generation)
-{
-    for (size_t i = 0; i < count; i++) {
-        model_config config;
-        generation_defaults defaults;
-        error err;
-        status st = parse(in_generation ? "{}" : cases[i].edit,
-                          in_generation ? cases[i].edit : NULL, &config, &defaults, &err);
-        if (st != cases[i].code || strstr(err.text, cases[i].sentence) == NULL)
-            fail_msg("%s: expected %s \"%s\", found %s \"%s\"", cases[i].edit,
-                     status_name(cases[i].code), cases[i].sentence, status_name(st), err.text);
-    }
-}
-
-#define ASSERT_REFUSALS(cases, in_generation)                                                      \
-    assert_refusals(cases, sizeof(cases) / sizeof(cases)[0], in_generation)
+#include "tests/unit/worker/model/config_support.h"
 
 /* -- what is read -------------------------------------------------------------------------- */
 
@@ -112,8 +40,8 @@ static void test_fields_of_a_llama_are_read(void **state)
     assert_true(c.rms_norm_eps == 1e-5f);
     assert_false(c.tie_embeddings);
     assert_false(c.qkv_bias || c.output_bias || c.mlp_bias);
-    assert_true(c.rope_theta == 10000.0);
-    assert_int_equal(c.rope_scaling, ROPE_SCALING_NONE);
+    assert_true(c.rope[0].theta == 10000.0);
+    assert_int_equal(c.rope[0].scaling, ROPE_SCALING_NONE);
     assert_int_equal(c.bos_id, 1);
     assert_int_equal(c.eos_count, 1);
     assert_int_equal(c.eos_ids[0], 2);
@@ -174,14 +102,14 @@ static void test_eos_may_be_one_id_a_list_or_none(void **state)
 static void test_rope_is_read_in_every_spelling(void **state)
 {
     (void)state;
-    assert_true(accepted("{\"rope_theta\":500000}").rope_theta == 500000.0);
-    assert_int_equal(accepted("{\"rope_scaling\":null}").rope_scaling, ROPE_SCALING_NONE);
-    assert_int_equal(accepted("{\"rope_scaling\":{\"type\":\"default\"}}").rope_scaling,
+    assert_true(accepted("{\"rope_theta\":500000}").rope[0].theta == 500000.0);
+    assert_int_equal(accepted("{\"rope_scaling\":null}").rope[0].scaling, ROPE_SCALING_NONE);
+    assert_int_equal(accepted("{\"rope_scaling\":{\"type\":\"default\"}}").rope[0].scaling,
                      ROPE_SCALING_NONE);
 
     model_config c = accepted("{\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}");
-    assert_int_equal(c.rope_scaling, ROPE_SCALING_LINEAR);
-    assert_true(c.rope_factor == 4.0);
+    assert_int_equal(c.rope[0].scaling, ROPE_SCALING_LINEAR);
+    assert_true(c.rope[0].factor == 4.0);
 
     static const char *const llama3[] = {
         "{\"rope_theta\":5e5,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,"
@@ -194,29 +122,17 @@ static void test_rope_is_read_in_every_spelling(void **state)
     };
     for (size_t i = 0; i < sizeof llama3 / sizeof llama3[0]; i++) {
         c = accepted(llama3[i]);
-        assert_int_equal(c.rope_scaling, ROPE_SCALING_LLAMA3);
-        assert_true(c.rope_theta == 500000.0);
-        assert_true(c.rope_factor == 8.0);
-        assert_true(c.rope_low_freq_factor == 1.0);
-        assert_true(c.rope_high_freq_factor == 4.0);
-        assert_int_equal(c.rope_original_context, 8192);
+        assert_int_equal(c.rope[0].scaling, ROPE_SCALING_LLAMA3);
+        assert_true(c.rope[0].theta == 500000.0);
+        assert_true(c.rope[0].factor == 8.0);
+        assert_true(c.rope[0].low_freq_factor == 1.0);
+        assert_true(c.rope[0].high_freq_factor == 4.0);
+        assert_int_equal(c.rope[0].original_context, 8192);
     }
 
     c = accepted("{\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":2},"
                  "\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":2}}");
-    assert_int_equal(c.rope_scaling, ROPE_SCALING_LINEAR);
-}
-
-static void test_a_window_that_covers_the_context_is_no_window(void **state)
-{
-    (void)state;
-    accepted("{\"architectures\":[\"MistralForCausalLM\"],\"sliding_window\":null,"
-             "\"max_position_embeddings\":32768}");
-    accepted("{\"architectures\":[\"MistralForCausalLM\"],\"sliding_window\":512}");
-    accepted("{\"architectures\":[\"MistralForCausalLM\"],\"max_position_embeddings\":4096}");
-    accepted("{\"architectures\":[\"Qwen2ForCausalLM\"],\"sliding_window\":128,"
-             "\"use_sliding_window\":false,\"layer_types\":[\"full_attention\"]}");
-    accepted("{\"sliding_window\":16}"); /* a Llama has no such field */
+    assert_int_equal(c.rope[0].scaling, ROPE_SCALING_LINEAR);
 }
 
 static void test_parameters_and_kv_are_counted(void **state)
@@ -231,13 +147,13 @@ static void test_parameters_and_kv_are_counted(void **state)
     c = accepted("{\"vocab_size\":512,\"attention_bias\":true,\"mlp_bias\":true}");
     layer += 64 + 2 * 32 + 64 + 2 * 172 + 64;
     assert_int_equal(model_config_parameters(&c), 2 * 512 * 64 + 5 * layer + 64);
+
+    c = accepted("{" GEMMA3 ",\"vocab_size\":512,\"head_dim\":8}");
+    layer = 4 * 64 + 2 * 8 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 172;
+    assert_int_equal(model_config_parameters(&c), 512 * 64 + 5 * layer + 64);
 }
 
 /* -- what is refused ------------------------------------------------------------------------ */
-
-#define INVALID ST_INVALID_ARGUMENT
-#define MISTRAL "\"architectures\":[\"MistralForCausalLM\"]"
-#define QWEN2   "\"architectures\":[\"Qwen2ForCausalLM\"]"
 
 static void test_wrong_numbers_are_refused_by_name(void **state)
 {
@@ -291,8 +207,9 @@ static void test_what_no_backend_runs_is_refused_with_what_one_does(void **state
     (void)state;
     static const refusal cases[] = {
         {"{\"architectures\":[\"GPT2LMHeadModel\"]}", ST_UNIMPLEMENTED,
-         "expected one of LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, found "
-         "\"GPT2LMHeadModel\""},
+         "expected one of LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, "
+         "Qwen3ForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, "
+         "Gemma3ForConditionalGeneration, Phi3ForCausalLM, found \"GPT2LMHeadModel\""},
         {"{\"architectures\":[\"evil\\nname\\u00e9\"]}", ST_UNIMPLEMENTED, "\"evil?name??\""},
         {"{\"architectures\":\"LlamaForCausalLM\"}", INVALID, "architectures: expected a list"},
         {"{\"architectures\":[]}", INVALID, "architectures: expected a list"},
@@ -300,22 +217,42 @@ static void test_what_no_backend_runs_is_refused_with_what_one_does(void **state
         {"{\"quantization_config\":{\"quant_method\":\"gptq\"}}", ST_UNIMPLEMENTED,
          "quantization_config: expected nothing or null"},
         {"{\"hidden_act\":\"gelu\"}", ST_UNIMPLEMENTED,
-         "hidden_act: expected \"silu\", found \"gelu\""},
+         "hidden_act: expected \"silu\" or \"gelu_pytorch_tanh\", found \"gelu\""},
         {"{\"partial_rotary_factor\":0.5}", ST_UNIMPLEMENTED, "partial_rotary_factor"},
-        {"{\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", ST_UNIMPLEMENTED,
+        {"{\"layer_types\":" SLIDING_LAST "}", ST_UNIMPLEMENTED,
          "layer_types: expected \"full_attention\" in every layer, found \"sliding_attention\""},
-        {"{\"layer_types\":\"full_attention\"}", INVALID, "layer_types: expected a list"},
-        {"{" MISTRAL ",\"sliding_window\":511}", ST_UNIMPLEMENTED,
-         "sliding_window: expected null or at least max_position_embeddings (512"},
-        {"{" MISTRAL ",\"max_position_embeddings\":4097}", ST_UNIMPLEMENTED,
-         "a missing field means 4096), found nothing"},
+        {"{" GEMMA2 ",\"layer_types\":[\"a\",\"a\",\"a\",\"a\",\"chunked_attention\"]}",
+         ST_UNIMPLEMENTED,
+         "layer_types: expected \"full_attention\" and \"sliding_attention\" only"},
+        {"{\"layer_types\":\"full_attention\"}", INVALID,
+         "layer_types: expected a list of 5 names"},
+        {"{\"layer_types\":[\"full_attention\"]}", INVALID, "found an array of 1"},
         {"{" MISTRAL ",\"sliding_window\":\"wide\"}", INVALID, "sliding_window: expected"},
-        {"{" QWEN2 ",\"use_sliding_window\":true,\"sliding_window\":128}", ST_UNIMPLEMENTED,
-         "sliding_window"},
-        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}}", ST_UNIMPLEMENTED,
-         "rope_scaling: rope_type: expected \"default\", \"linear\" or \"llama3\", found \"yarn\""},
+        {"{" MISTRAL ",\"sliding_window\":0}", INVALID,
+         "sliding_window: expected an integer from 1"},
+        {"{" GEMMA2 ",\"sliding_window\":null}", INVALID, "sliding_window: expected a window"},
+        {"{" QWEN2 ",\"layer_types\":" SLIDING_LAST "}", INVALID,
+         "sliding_window: expected a window that is used, as layers are sliding_attention"},
+        {"{" GEMMA3 ",\"attn_logit_softcapping\":50}", ST_UNIMPLEMENTED,
+         "attn_logit_softcapping: expected null"},
+        {"{" GEMMA3 ",\"use_bidirectional_attention\":true}", ST_UNIMPLEMENTED,
+         "use_bidirectional_attention: expected false"},
+        {"{" GEMMA2 ",\"attn_logit_softcapping\":0}", INVALID, "attn_logit_softcapping: expected"},
+        {"{" GEMMA2 ",\"query_pre_attn_scalar\":-1}", INVALID, "query_pre_attn_scalar: expected"},
+        {"{" GEMMA2 ",\"torch_dtype\":\"int8\"}", ST_UNIMPLEMENTED, "torch_dtype: expected"},
+        {"{\"architectures\":[\"Gemma3ForConditionalGeneration\"]}", INVALID,
+         "config.json: text_config: expected an object, found nothing"},
+        {"{\"architectures\":[\"Gemma3ForConditionalGeneration\"],\"text_config\":{}}", INVALID,
+         "config.json: text_config: hidden_size: expected"},
+        {"{\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4}}", ST_UNIMPLEMENTED,
+         "rope_scaling: rope_type: expected \"default\", \"linear\", \"llama3\", \"yarn\" or "
+         "\"longrope\", found \"dynamic\""},
         {"{\"rope_scaling\":{\"factor\":4}}", ST_UNIMPLEMENTED,
-         "rope_scaling: type: expected \"default\", \"linear\" or \"llama3\", found nothing"},
+         "rope_scaling: type: expected \"default\", \"linear\", \"llama3\", \"yarn\" or "
+         "\"longrope\", found nothing"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"mscale\":1,"
+         "\"mscale_all_dim\":1}}",
+         ST_UNIMPLEMENTED, "mscale_all_dim"},
         {"{\"rope_parameters\":{\"full_attention\":{}}}", ST_UNIMPLEMENTED, "found nothing"},
         {"{\"rope_parameters\":{\"rope_type\":\"default\",\"partial_rotary_factor\":0.5}}",
          ST_UNIMPLEMENTED, "rope_parameters: partial_rotary_factor: expected 1"},
@@ -343,6 +280,27 @@ static void test_wrong_rope_numbers_are_refused_by_name(void **state)
         {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":2},"
          "\"rope_parameters\":{\"type\":\"linear\",\"factor\":4}}",
          INVALID, "rope_parameters: expected the same as rope_scaling"},
+        {"{\"rope_theta\":1,\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}}", INVALID,
+         "rope_theta: expected more than 1"},
+        {"{" PHI3 ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,1,1],"
+         "\"long_factor\":[1,1,1,1]}}",
+         INVALID, "short_factor: expected a list of 4 numbers, found an array of 3"},
+        {"{" PHI3 ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,1,1,1],"
+         "\"long_factor\":[1,1,\"a\",1]}}",
+         INVALID, "long_factor: expected numbers from 0.75 to 1e+06 only, found \"a\""},
+        {"{" PHI3 ",\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,1,1,0.5],"
+         "\"long_factor\":[1,1,1,1]}}",
+         INVALID, "short_factor: expected numbers from 0.75"},
+        {"{" PHI3 ",\"original_max_position_embeddings\":1,\"rope_scaling\":" LONGROPE("") "}",
+         INVALID, "original_max_position_embeddings: expected an integer from 2"},
+        {"{" PHI3 ",\"partial_rotary_factor\":0.2}", INVALID,
+         "partial_rotary_factor: expected a part"},
+        {"{" GEMMA3 ",\"rope_parameters\":{\"rope_type\":\"default\"}}", INVALID,
+         "rope_parameters: expected an object of the objects full_attention and sliding_attention"},
+        {"{" GEMMA3 ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\"},"
+         "\"sliding_attention\":{\"rope_type\":\"unheard of\"}}}",
+         INVALID, "full_attention: factor: expected a number"},
+        {"{" GEMMA3 ",\"rope_local_base_freq\":0}", INVALID, "rope_local_base_freq: expected"},
         {LLAMA3("4", "4", "8192"), INVALID,
          "high_freq_factor: expected more than low_freq_factor (4), found 4"},
         {LLAMA3("0", "4", "8192"), INVALID, "low_freq_factor: expected a number from 0.001"},
@@ -364,8 +322,8 @@ static void test_text_that_is_no_json_object_is_refused(void **state)
             model_config_parse(&config, &defaults, texts[i], strlen(texts[i]), NULL, 0, &err),
             ST_INVALID_ARGUMENT);
         assert_non_null(strstr(err.text, "config.json"));
-        assert_int_equal(model_config_parse(&config, &defaults, base, strlen(base), texts[i],
-                                            strlen(texts[i]), &err),
+        assert_int_equal(model_config_parse(&config, &defaults, base_config, strlen(base_config),
+                                            texts[i], strlen(texts[i]), &err),
                          ST_INVALID_ARGUMENT);
         assert_non_null(strstr(err.text, "generation_config.json"));
     }
@@ -378,7 +336,7 @@ static generation_defaults defaults_of(const char *generation, model_config *con
 {
     generation_defaults defaults;
     error err;
-    if (parse("{}", generation, config, &defaults, &err) != ST_OK)
+    if (parse_edited("{}", generation, config, &defaults, &err) != ST_OK)
         fail_msg("refused: %s", err.text);
     return defaults;
 }
@@ -536,8 +494,8 @@ static void test_published_configs_are_judged(void **state)
     assert_non_null(strstr(err.text, "quantization_config"));
     json_object_del(root, "quantization_config");
     assert_int_equal(parse_tree(root, &c, &err), ST_OK);
-    assert_int_equal(c.rope_scaling, ROPE_SCALING_LLAMA3);
-    assert_true(c.rope_factor == 32.0);
+    assert_int_equal(c.rope[0].scaling, ROPE_SCALING_LLAMA3);
+    assert_true(c.rope[0].factor == 32.0);
     assert_int_equal(c.head_dim, 64);
     assert_int_equal(c.kv_head_count, 8);
     assert_int_equal(c.vocab_size, 128256);
@@ -572,7 +530,6 @@ int main(void)
         cmocka_unit_test(test_head_dim_may_differ_from_hidden_over_heads),
         cmocka_unit_test(test_eos_may_be_one_id_a_list_or_none),
         cmocka_unit_test(test_rope_is_read_in_every_spelling),
-        cmocka_unit_test(test_a_window_that_covers_the_context_is_no_window),
         cmocka_unit_test(test_parameters_and_kv_are_counted),
         cmocka_unit_test(test_wrong_numbers_are_refused_by_name),
         cmocka_unit_test(test_what_no_backend_runs_is_refused_with_what_one_does),

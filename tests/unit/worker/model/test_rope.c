@@ -62,27 +62,77 @@ static const uint32_t llama32_64[] = {
     0x35df10c4, 0x359406cb, 0x35447610, 0x35025f34, 0x34ad07a7, 0x3465a54d, 0x341864a7, 0x33ca41b0,
 };
 
+static const uint32_t yarn_128[] = {
+    0x3f800000, 0x3f4e4bad, 0x3f263de0, 0x3f05f6ef, 0x3ed7e89b, 0x3eadfcff, 0x3e8c3504, 0x3e61f835,
+    0x3e361887, 0x3e12bd91, 0x3dec7fd6, 0x3dbe94c6, 0x3d99940d, 0x3d778513, 0x3d47763f, 0x3d20bc1d,
+    0x3d0186e3, 0x3cd0c1a8, 0x3ca8398b, 0x3c879008, 0x3c5a7bf2, 0x3c301052, 0x3c0de12d, 0x3be4aa46,
+    0x3bb02377, 0x3b876388, 0x3b4fa550, 0x3b1ed248, 0x3af241df, 0x3ab82bc0, 0x3a8b8207, 0x3a527db8,
+    0x3a1e0eb2, 0x39ec1968, 0x39af3d02, 0x39811c3e, 0x393c93be, 0x39083e38, 0x38c23e9a, 0x38881d0a,
+    0x383a7753, 0x38164324, 0x37f22ce2, 0x37c327b5, 0x379d43a4, 0x377d75d4, 0x374c3fbe, 0x372497ab,
+    0x3704a2b2, 0x36d5c441, 0x36ac431d, 0x368ad0ed, 0x365fba4f, 0x36344a0e, 0x361148e3, 0x35ea2732,
+    0x35bcb0c1, 0x35980e02, 0x35751070, 0x35457bab, 0x351f23e4, 0x35003dec, 0x34ceaf79, 0x34a68e4c,
+};
+static const uint32_t yarn_64_untruncated[] = {
+    0x3f800000, 0x3f3ff911, 0x3f0ff59a, 0x3ed7e89b, 0x3ea1e89b, 0x3e72d423, 0x3e361887, 0x3e088d77,
+    0x3dcccccd, 0x3d99940d, 0x3d6655c2, 0x3d21afc0, 0x3cd31f00, 0x3c86ca79, 0x3c26df19, 0x3bc5598f,
+    0x3b589c6d, 0x3acdd462, 0x3a38449c, 0x3a0a2e77, 0x39cf3e38, 0x399b690d, 0x39691528, 0x392ec98e,
+    0x3903126f, 0x38c4948c, 0x38936a16, 0x385d1725, 0x3825cb60, 0x37f8a815, 0x37ba7753, 0x378bd472,
+};
+static const uint32_t longrope_short_32[] = {
+    0x3f800000, 0x3f077dbe, 0x3e8feb35, 0x3e195806, 0x3da3d70a, 0x3d2f7e4b, 0x3cbc671b, 0x3c4aae39,
+    0x3bda740e, 0x3b6bdcf0, 0x3aff117f, 0x3a8a1f80, 0x3a15cbec, 0x39a2aa07, 0x3930d8ee, 0x38c07b2c,
+};
+static const uint32_t longrope_long_32[] = {
+    0x3f800000, 0x3e6655c2, 0x3da1e89b, 0x3d046eee, 0x3c6a0ea1, 0x3bd8c92f, 0x3b4f3e38, 0x3acaae39,
+    0x3a49a634, 0x39cb5489, 0x394f3e38, 0x38d51aa9, 0x385cc0ba, 0x37e61c3d, 0x377127d0, 0x36fde94c,
+};
+
 static model_config plain(double theta, uint32_t head_dim)
 {
-    return (model_config){.rope_theta = theta, .head_dim = head_dim};
+    return (model_config){.rope = {{.theta = theta}}, .rope_count = 1, .rotary_dim = head_dim};
 }
 
 static model_config linear(double theta, uint32_t head_dim, double factor)
 {
     model_config config = plain(theta, head_dim);
-    config.rope_scaling = ROPE_SCALING_LINEAR;
-    config.rope_factor = factor;
+    config.rope[0].scaling = ROPE_SCALING_LINEAR;
+    config.rope[0].factor = factor;
     return config;
 }
 
 static model_config llama3(double theta, uint32_t head_dim, double factor)
 {
     model_config config = plain(theta, head_dim);
-    config.rope_scaling = ROPE_SCALING_LLAMA3;
-    config.rope_factor = factor;
-    config.rope_low_freq_factor = 1;
-    config.rope_high_freq_factor = 4;
-    config.rope_original_context = 8192;
+    config.rope[0].scaling = ROPE_SCALING_LLAMA3;
+    config.rope[0].factor = factor;
+    config.rope[0].low_freq_factor = 1;
+    config.rope[0].high_freq_factor = 4;
+    config.rope[0].original_context = 8192;
+    return config;
+}
+
+static model_config yarn(double theta, uint32_t head_dim, double factor, uint32_t original)
+{
+    model_config config = plain(theta, head_dim);
+    config.rope[0].scaling = ROPE_SCALING_YARN;
+    config.rope[0].factor = factor;
+    config.rope[0].original_context = original;
+    config.rope[0].beta_fast = 32;
+    config.rope[0].beta_slow = 1;
+    config.rope[0].truncate = true;
+    return config;
+}
+
+static model_config longrope(uint32_t context_max)
+{
+    model_config config = plain(10000, 32);
+    config.context_max = context_max;
+    config.rope[0].scaling = ROPE_SCALING_LONGROPE;
+    config.rope[0].original_context = 4096;
+    for (uint32_t i = 0; i < 16; i++) {
+        config.rope[0].short_factors[i] = 1 + 0.0625f * (float)i;
+        config.rope[0].long_factors[i] = 1 + 1.5f * (float)i;
+    }
     return config;
 }
 
@@ -90,8 +140,8 @@ static model_config llama3(double theta, uint32_t head_dim, double factor)
 static void assert_matches(model_config config, const uint32_t *expected, size_t count)
 {
     float found[LIMIT_HEAD_DIM / 2];
-    assert_int_equal(count, config.head_dim / 2);
-    model_config_rope_frequencies(&config, found);
+    assert_int_equal(count, config.rotary_dim / 2);
+    model_config_rope_frequencies(&config, 0, found);
     for (size_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, &found[i], sizeof bits);
@@ -125,17 +175,50 @@ static void test_llama3_scaling_equals_torch(void **state)
     ASSERT_MATCHES(llama3(500000, 64, 32), llama32_64);
 }
 
+static void test_yarn_equals_torch(void **state)
+{
+    (void)state;
+    ASSERT_MATCHES(yarn(1e6, 128, 4, 32768), yarn_128);
+    model_config config = yarn(1e4, 64, 8, 2048);
+    config.rope[0].truncate = false;
+    config.rope[0].beta_fast = 16;
+    config.rope[0].beta_slow = 2;
+    ASSERT_MATCHES(config, yarn_64_untruncated);
+}
+
+static void test_longrope_equals_torch_on_either_side_of_its_context(void **state)
+{
+    (void)state;
+    ASSERT_MATCHES(longrope(4096), longrope_short_32);
+    ASSERT_MATCHES(longrope(4097), longrope_long_32);
+}
+
+static void test_the_second_rope_is_the_second(void **state)
+{
+    (void)state;
+    model_config config = linear(5, 64, 2);
+    config.rope_count = 2;
+    config.rope[1] = config.rope[0];
+    config.rope[0] = linear(10000, 64, 4).rope[0];
+    float first[32], second[32];
+    model_config_rope_frequencies(&config, 0, first);
+    model_config_rope_frequencies(&config, 1, second);
+    assert_true(first[0] == 0.25f && second[0] == 0.5f);
+    assert_true(fabsf(second[31] - 0.5f * powf(5, -62.0f / 64)) < 1e-6f);
+}
+
 static double exact_frequency(const model_config *c, uint32_t i)
 {
-    double f = pow(c->rope_theta, -2.0 * i / c->head_dim);
-    if (c->rope_scaling == ROPE_SCALING_LINEAR) return f / c->rope_factor;
-    if (c->rope_scaling == ROPE_SCALING_NONE) return f;
+    double f = pow(c->rope[0].theta, -2.0 * i / c->rotary_dim);
+    if (c->rope[0].scaling == ROPE_SCALING_LINEAR) return f / c->rope[0].factor;
+    if (c->rope[0].scaling == ROPE_SCALING_NONE) return f;
     double wavelength = 2.0 * M_PI / f;
-    if (wavelength < c->rope_original_context / c->rope_high_freq_factor) return f;
-    if (wavelength > c->rope_original_context / c->rope_low_freq_factor) return f / c->rope_factor;
-    double smooth = (c->rope_original_context / wavelength - c->rope_low_freq_factor) /
-                    (c->rope_high_freq_factor - c->rope_low_freq_factor);
-    return (1 - smooth) * f / c->rope_factor + smooth * f;
+    if (wavelength < c->rope[0].original_context / c->rope[0].high_freq_factor) return f;
+    if (wavelength > c->rope[0].original_context / c->rope[0].low_freq_factor)
+        return f / c->rope[0].factor;
+    double smooth = (c->rope[0].original_context / wavelength - c->rope[0].low_freq_factor) /
+                    (c->rope[0].high_freq_factor - c->rope[0].low_freq_factor);
+    return (1 - smooth) * f / c->rope[0].factor + smooth * f;
 }
 
 /* The exponent's rounding is magnified by ln(theta) < 35; the other steps add a few roundings.
@@ -154,14 +237,15 @@ static void test_frequencies_follow_the_formula_for_any_shape(void **state)
                               : round % 3 == 1 ? linear(theta, head_dim, factor)
                                                : llama3(theta, head_dim, factor);
         double tolerance = 40 * 6e-8;
-        if (config.rope_scaling == ROPE_SCALING_LLAMA3) tolerance *= factor;
-        model_config_rope_frequencies(&config, found);
+        if (config.rope[0].scaling == ROPE_SCALING_LLAMA3) tolerance *= factor;
+        model_config_rope_frequencies(&config, 0, found);
         for (uint32_t i = 0; i < head_dim / 2; i++) {
             double exact = exact_frequency(&config, i);
             if (fabs(found[i] - exact) > tolerance * exact)
                 fail_msg(
                     "theta %g dim %u factor %g kind %d frequency %u: expected %.9g, found %.9g",
-                    theta, head_dim, factor, (int)config.rope_scaling, i, exact, (double)found[i]);
+                    theta, head_dim, factor, (int)config.rope[0].scaling, i, exact,
+                    (double)found[i]);
         }
     }
 }
@@ -172,6 +256,9 @@ int main(void)
         cmocka_unit_test(test_unscaled_frequencies_equal_torch),
         cmocka_unit_test(test_linear_scaling_equals_torch),
         cmocka_unit_test(test_llama3_scaling_equals_torch),
+        cmocka_unit_test(test_yarn_equals_torch),
+        cmocka_unit_test(test_longrope_equals_torch_on_either_side_of_its_context),
+        cmocka_unit_test(test_the_second_rope_is_the_second),
         cmocka_unit_test(test_frequencies_follow_the_formula_for_any_shape),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -520,7 +520,7 @@ static void test_revision_tells_models_apart_and_knows_the_same_one(void **state
     assert_string_not_equal(first, other);
 
     checkpoint_plan config = plan;
-    config.config.rope_theta = 20000;
+    config.config.rope[0].theta = 20000;
     revision_of(&config, other);
     assert_string_not_equal(first, other);
 
@@ -562,6 +562,7 @@ static void test_stories260k_loads_and_its_bf16_copy_agrees(void **state)
         model_destroy(full);
         model_destroy(half);
         skip();
+        return;
     }
     assert_int_equal(full->embedding.type, DTYPE_F32);
     assert_int_equal(half->embedding.type, DTYPE_BF16);

@@ -91,10 +91,7 @@ static const struct stream_case {
      true,
      true,
      {2, 3, 4, 1, END},
-     {"", "", "",
-      "\xE6\xBC\xA2"
-      "a",
-      ""}},
+     {"", "", "", "\xE6\xBC\xA2\x61", ""}},
     {"a row of bytes at the end",
      pieces,
      true,

@@ -1,0 +1,42 @@
+/* answers: what a client hears, and the frame of every test under trouble: the answers one by one
+ * and undisturbed first, then all at once while something breaks. A CPU worker's logits are
+ * bit-identical in any batch, so both must be equal: sampled, penalised and greedy ones alike. */
+#ifndef GAGGLE_TESTS_ANSWERS_H
+#define GAGGLE_TESTS_ANSWERS_H
+
+#include "common/mem.h"
+#include "tests/e2e/cluster.h"
+
+typedef struct answer {
+    buffer ids, text; /* uint32_t; bytes */
+    gaggle_finish_reason reason;
+    gaggle_code code;
+    char sentence[GAGGLE_ERROR_TEXT_SIZE];
+    uint32_t retry_after_ms;
+} answer; /* {0}: nothing heard yet */
+
+/* Take events until the end; `until_tokens` stops early when so many have come (false: ended). */
+bool answer_read(answer *a, gaggle_stream *s, size_t until_tokens);
+void answer_free(answer *a);
+
+/* The test fails, and says where they part, when the two are not equal. */
+void assert_answers_equal(const answer *alone, const answer *other, uint32_t number);
+
+/* Mixed on purpose: by `number` greedy, sampled, truncated, penalised, biased, stopped, with
+ * logprobs. */
+gaggle_stream *submit_mixed(gaggle_client *client, uint32_t number, uint32_t max_tokens);
+
+/* The mixed answers 0..count one after the other; each must end well. */
+void run_alone(gaggle_client *client, answer *answers, uint32_t count, uint32_t max_tokens);
+
+/* What goes on while answers run: `blows` times, whenever every answer has got `tokens_apart` more
+ * tokens or has ended, `strike` is called with the blow's number from 1 on. {0} is peace. */
+typedef struct trouble {
+    uint32_t blows, tokens_apart;
+    void (*strike)(cluster *c, uint32_t blow);
+} trouble;
+
+/* Run `count` mixed answers alone, then all at once under `t`: equal, each of them. */
+void assert_answers_survive(cluster *c, uint32_t count, uint32_t max_tokens, const trouble *t);
+
+#endif

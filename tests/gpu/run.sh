@@ -1,0 +1,132 @@
+#!/bin/bash
+# Everything that needs a real GPU, in one call: builds, checks, measures.
+#
+#   tests/gpu/run.sh OUT [check|bench|all]     logs and results go to the folder OUT
+#
+# BUILD, BUILD_PTX75, BUILD_PTX86   finished builds (presets cuda, cuda-ptx75, cuda-ptx86) to take
+#                                   instead of building here, so that device time is not spent on it
+# SHARED                            folder with weights/stories260K, for the golden answers
+# SOAK_S                            seconds of the soak [120]
+#
+# Exit status 1 when a check failed; OUT/summary.txt has a line for each.
+set -u
+out=$(mkdir -p "$1" && cd "$1" && pwd)
+what=${2:-all}
+cd "$(dirname "$0")/../.."
+failed=0
+shape=bench/shapes/llama-3.1-8b
+soak_s=${SOAK_S:-120}
+
+# step NAME SECONDS COMMAND...: its output goes to OUT/NAME.log.
+step() {
+    local name=$1 limit=$2 start=$SECONDS code=0
+    shift 2
+    timeout "$limit" "$@" >"$out/$name.log" 2>&1 || code=$?
+    [ $code -eq 0 ] || failed=1
+    printf '%-34s %s %4d s\n' "$name" "$([ $code -eq 0 ] && echo ok || echo "FAILED ($code)")" \
+        $((SECONDS - start)) | tee -a "$out/summary.txt"
+}
+
+build() { # PRESET
+    cmake --preset "$1" >/dev/null && cmake --build --preset "$1" -j "$(nproc)" >/dev/null
+}
+
+prepare() { # VARIABLE PRESET
+    [ -n "${!1:-}" ] && return
+    step "build_$2" 1200 build "$2"
+    printf -v "$1" '%s' "$PWD/build-$2"
+}
+
+kernel_tests() { # NAME BUILD
+    local test
+    for test in "$2"/gpu/test_*; do
+        step "$1_$(basename "$test")" 120 "$test"
+    done
+}
+
+# A router and a worker on the GPU around a command; the worker's flags come first, up to "--".
+with_cluster() {
+    local flags=() url=ipc://$out/clients.sock worker_url=ipc://$out/workers.sock
+    while [ "$1" != -- ]; do flags+=("$1"); shift; done
+    shift
+    "$BUILD"/bin/gaggle-router --listen "$url" --worker-listen "$worker_url" >"$out/router.log" 2>&1 &
+    local router=$!
+    "$BUILD"/bin/gaggle-worker --router "$worker_url" --device cuda:0 "${flags[@]}" \
+        >"$out/worker.ready" 2>"$out/worker.log" &
+    local worker=$! code=0
+    while [ ! -s "$out/worker.ready" ] && kill -0 $worker 2>/dev/null; do sleep 0.2; done
+    "$@" --router "$url" || code=$?
+    kill -TERM $worker && wait $worker || code=$?
+    kill -TERM $router && wait $router
+    return $code
+}
+
+bench() { # NAME FLAGS...: one run of the engine's bench on the 8B shape
+    local name=$1
+    shift
+    step "$name" 120 "$BUILD"/bin/gaggle-worker bench -m $shape --load-format dummy \
+        --device cuda:0 --rounds 3 "$@"
+}
+
+checks() {
+    prepare BUILD_PTX75 cuda-ptx75
+    prepare BUILD_PTX86 cuda-ptx86
+    kernel_tests sm90a "$BUILD"
+    kernel_tests ptx75 "$BUILD_PTX75"
+    kernel_tests ptx86 "$BUILD_PTX86"
+    local build name
+    for build in "$BUILD" "$BUILD_PTX75" "$BUILD_PTX86"; do
+        name=$(basename "$build")
+        step "golden_$name" 60 python3 tests/gpu/check_golden.py \
+            --worker "$build/bin/gaggle-worker" --shared "${SHARED:-}"
+        step "transformers_$name" 400 python3 tests/gpu/compare_transformers.py --device cuda:0 \
+            --worker "$build/bin/gaggle-worker"
+    done
+    step soak $((soak_s + 120)) with_cluster -m models/gosling --batch-invariant \
+        --gpu-memory-utilization 0.3 --max-num-seqs 256 -- \
+        "$BUILD/bin/gaggle-bench-cluster" --streams 256 --soak "$soak_s"
+    for name in memcheck racecheck; do
+        for test in norm rope activation sample; do
+            step "${name}_$test" 120 compute-sanitizer --tool $name --error-exitcode 3 \
+                "$BUILD/gpu/test_$test"
+        done
+    done
+}
+
+# The table of the committed results: the lines of all benches, with the commit behind them.
+collect() {
+    local commit=${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}
+    nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | sed 's/^/# /'
+    echo "work,figure,unit,ceiling,ratio,commit"
+    grep -h -E '^[a-z][a-z0-9_]*,[0-9.]+,' \
+        "$out"/bench_*.log "$out"/cluster_*.log | sed "s/\$/,$commit/"
+}
+
+benches() {
+    local prompt="--prompt-tokens 128 --output-tokens 128"
+    bench bench_decode_1 --streams 1 $prompt
+    bench bench_decode_32 --streams 32 $prompt
+    bench bench_decode_256 --streams 256 $prompt
+    bench bench_prefill_8192 --streams 1 --prompt-tokens 8192 --output-tokens 16
+    bench bench_invariant --streams 256 $prompt --batch-invariant
+    mkdir -p "$out/8b" && cp $shape/config.json "$out/8b/"
+    step make_checkpoint 300 python3 tests/gpu/random_checkpoint.py "$out/8b"
+    step bench_load_8b 120 "$BUILD"/bin/gaggle-worker bench -m "$out/8b" --device cuda:0 \
+        --rounds 1 --prompt-tokens 16 --output-tokens 2
+    rm -r "$out/8b"
+    for name in attention_sm90 attention gemm elementwise sample; do
+        step "bench_$name" 60 "$BUILD/gpu/bench_$name"
+    done
+    cp models/gosling/tokenizer.json $shape/ # any will do: the weights are random
+    step cluster_256 120 with_cluster -m $shape --load-format dummy --max-num-seqs 256 \
+        --max-model-len 4096 -- \
+        "$BUILD/bin/gaggle-bench-cluster" --streams 256 --prompt-tokens 128 --output-tokens 512
+    rm $shape/tokenizer.json
+    collect >"$out/results.csv"
+}
+
+: >"$out/summary.txt"
+prepare BUILD cuda
+[ "$what" = bench ] || checks
+[ "$what" = check ] || benches
+exit $failed
