@@ -60,8 +60,8 @@ MUST_USE status gpu_check(gpu *g, cudaError_t code, error *err, const char *form
     __attribute__((format(printf, 4, 5)));
 
 /* Wait for everything on every stream. Also between work that names no stream (cudaMemset, and
- * cudaMemcpy from pageable memory, which may return before the bytes are there) and work on `stream`:
- * the two are not ordered by themselves. */
+ * cudaMemcpy from pageable memory, which may return before the bytes are there) and work on
+ * `stream`: the two are not ordered by themselves. */
 MUST_USE status gpu_synchronize(gpu *g, const char *after, error *err);
 
 #endif

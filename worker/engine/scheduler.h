@@ -13,9 +13,9 @@
  * is not in this step. So the best RUNNING sequence is in every step. Losing its blocks
  * (preemption) sends a sequence back to WAITING, to be computed again.
  *
- * Blocks are published as soon as they are full and their ids known, and a sequence in the middle of its prefill takes
- * over blocks that another one has published meanwhile: of 64 requests with one long prompt that
- * arrive at once, one computes it.
+ * Blocks are published as soon as they are full and their ids known, and a sequence in the middle
+ * of its prefill takes over blocks that another one has published meanwhile: of 64 requests with
+ * one long prompt that arrive at once, one computes it.
  *
  * Pure: no device, clock or thread. Engine thread only. */
 #ifndef GAGGLE_WORKER_ENGINE_SCHEDULER_H

@@ -44,7 +44,7 @@ typedef struct sequence {
     uint32_t *ids; /* [id_count] */
     uint32_t id_count, id_capacity;
     uint32_t known_count; /* ids that are not pending */
-    uint32_t id_limit; /* credit: ids may be appended while id_count is below it */
+    uint32_t id_limit;    /* credit: ids may be appended while id_count is below it */
 
     uint32_t *blocks; /* [block_count] */
     uint32_t block_count, block_capacity;
