@@ -263,13 +263,16 @@ static double decode_seconds(const kernel_device &device, step &s, decode_functi
                              int launches)
 {
     uint32_t context = s.sequences[0].position + 1;
+    attention_shape shape = s.shape();
+    uint32_t wanted = attention_decode_items_wanted(&device, &s.kv, &shape);
     std::vector<attention_decode_item> items(
-        attention_plan_decode_items_max(s.sequences.size(), context));
+        attention_plan_decode_items_max(s.sequences.size(), context, wanted));
     size_t slots = items.size();
-    items.resize(attention_plan_decode(s.sequences.data(), s.sequences.size(), 0, items.data()));
+    items.resize(
+        attention_plan_decode(s.sequences.data(), s.sequences.size(), 0, wanted, items.data()));
     attention_decode_args a = {};
     a.kv = s.kv;
-    a.shape = s.shape();
+    a.shape = shape;
     a.dtype = KERNEL_BF16;
     a.q = s.q;
     a.out = s.out;

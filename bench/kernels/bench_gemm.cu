@@ -5,8 +5,8 @@
  * as the layers of a model are), replayed a few times, the median. gemm_skinny's launches overlap
  * as they do in a step. Ceilings of the same run: a kernel that only reads, cuBLASLt on 8192^3.
  *
- *   bench_gemm [skinny] [sm90] [library] > gemm.csv */
-#include "worker/cuda/kernels/gemm_skinny_sm90.h"
+ *   bench_gemm [skinny] [library] > gemm.csv */
+#include "worker/cuda/kernels/gemm_skinny.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -169,11 +169,11 @@ struct bench {
         gemm_library_destroy(l);
     }
 
-    void ours(const shape &s, uint32_t m, const char *name, decltype(&gemm_skinny) launcher) const
+    void ours(const shape &s, uint32_t m) const
     {
-        report(s, name, m, seconds(s, [&](const void *w) {
-                   CHECK_CUDA(launcher(d, s.d_is_float ? KERNEL_F32 : KERNEL_BF16, x, w, nullptr, m,
-                                       s.n, s.k, KERNEL_BF16, &skinny, &device, stream));
+        report(s, "skinny", m, seconds(s, [&](const void *w) {
+                   CHECK_CUDA(gemm_skinny(d, s.d_is_float ? KERNEL_F32 : KERNEL_BF16, x, w, nullptr,
+                                          m, s.n, s.k, KERNEL_BF16, &skinny, &device, stream));
                }));
     }
 };
@@ -247,7 +247,6 @@ int main(int argc, char **argv)
     CHECK_CUDA(cudaGetLastError());
     b.device.has_sm90a = b.device.code_arch == 90 && properties.major == 9;
     CHECK_CUDA(gemm_skinny_init(&b.device));
-    if (b.device.has_sm90a) CHECK_CUDA(gemm_skinny_sm90_init(&b.device));
 
     printf("# %s, code for %u\nwork,figure,unit,ceiling,ratio\n", properties.name,
            b.device.code_arch);
@@ -259,9 +258,7 @@ int main(int argc, char **argv)
 
     for (const shape &s : shapes) {
         for (uint32_t m : {1u, 2u, 4u, 8u, 16u, 24u, 32u, 48u, 64u, 96u, 128u, 256u, 512u}) {
-            if (wanted("skinny")) b.ours(s, m, "skinny", gemm_skinny);
-            if (wanted("sm90") && m <= GEMM_SKINNY_SM90_ROWS && b.device.has_sm90a)
-                b.ours(s, m, "sm90", gemm_skinny_sm90);
+            if (wanted("skinny")) b.ours(s, m);
             if (wanted("library")) b.library(s, m);
         }
         if (wanted("library"))

@@ -157,9 +157,9 @@ template <typename T> static __global__ void mma_kernel(float *c, const T *a, co
     copy_async_commit();
     copy_async_wait<0>();
     __syncwarp();
-    uint32_t fa[4], fb[2];
+    uint32_t fa[4], fb[4];
     ldmatrix_x4(fa, &sa[(lane % 8 + lane / 8 % 2 * 8) * 16 + lane / 16 * 8]);
-    ldmatrix_x2_transposed(fb, &sb[lane % 16 * 8]);
+    ldmatrix_x4_transposed(fb, &sb[lane % 16 * 8]); /* each of the two twice */
     float fc[4] = {0, 0, 0, 0};
     mma_m16n8k16(fc, fa, fb, T());
     for (int r = 0; r < 4; r++)

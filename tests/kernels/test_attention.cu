@@ -21,6 +21,9 @@ struct shape_case {
     float softcap;
 };
 
+/* Asked for, chunks are as short as they get. */
+static const uint32_t many_items = 1u << 20;
+
 /* One sequence of a step. */
 struct part {
     uint32_t position, token_count;
@@ -127,16 +130,17 @@ template <typename T> class step
         return out.read();
     }
 
-    std::vector<T> decode(bool captured = false, const kernel_device &device = test_device())
+    std::vector<T> decode(bool captured = false, const kernel_device &device = test_device(),
+                          uint32_t items_wanted = many_items)
     {
         uint32_t longest = 0;
         for (const part &p : parts_)
             longest = std::max(longest, p.position + 1);
         std::vector<attention_decode_item> items(
-            attention_plan_decode_items_max(sequences_.size(), longest));
+            attention_plan_decode_items_max(sequences_.size(), longest, items_wanted));
         size_t slots = items.size();
-        items.resize(
-            attention_plan_decode(sequences_.data(), sequences_.size(), c_.window, items.data()));
+        items.resize(attention_plan_decode(sequences_.data(), sequences_.size(), c_.window,
+                                           items_wanted, items.data()));
         device_array<attention_decode_item> device_items(items);
         device_array<uint32_t> count(std::vector<uint32_t>{(uint32_t)items.size()});
         device_array<float> partials(slots *
@@ -459,6 +463,8 @@ KERNEL_TEST(decode_walks_over_many_units)
             step<T> s(c, {{600, 1}, {0, 1}, {300, 1}, {20, 1}, {256, 1}, {511, 1}, {40, 1}});
             std::vector<T> out = s.decode();
             s.expect_right("decode", out);
+            for (uint32_t items_wanted : {1u, 3u})
+                s.expect_right("long chunks", s.decode(false, test_device(), items_wanted));
             for (const kernel_device &device : other_devices()) {
                 expect_same_bits("another walk", s.decode(false, device), out);
                 s.expect_right("decode", s.decode(true, device));
@@ -474,7 +480,8 @@ KERNEL_TEST(decode_of_a_long_context)
         using T = decltype(t);
         shape_case c = {2, 1, 64, 64, 0, 0};
         step<T> s(c, {{emulated ? 17000u : 140000u, 1}, {12000, 1}});
-        s.expect_right("decode", s.decode());
+        s.expect_right("short chunks", s.decode());
+        s.expect_right("long chunks", s.decode(false, test_device(), 1));
     });
 }
 
@@ -639,42 +646,64 @@ KERNEL_TEST(prefill_plan_covers_each_token_once_longest_first)
 KERNEL_TEST(decode_plan_covers_each_visible_key_once)
 {
     for (uint32_t window : {0u, 1u, 16u, 255u, 256u, 257u, 5000u, 100000u})
-        for (uint32_t position : {0u, 1u, 15u, 16u, 255u, 256u, 257u, 4095u, 16383u, 16384u, 16640u,
-                                  99999u, 1048575u}) {
-            attention_sequence seq = {9, 1, position, 4};
-            std::vector<attention_decode_item> items(
-                attention_plan_decode_items_max(1, position + 1));
-            size_t count = attention_plan_decode(&seq, 1, window, items.data());
-            EXPECT(count >= 1 && count <= items.size());
-            items.resize(count);
-            std::sort(items.begin(), items.end(),
-                      [](const attention_decode_item &a, const attention_decode_item &b) {
-                          return a.chunk < b.chunk;
-                      });
-            uint32_t next = window != 0 && position >= window ? position - window + 1 : 0;
-            for (size_t i = 0; i < count; i++) {
-                const attention_decode_item &item = items[i];
-                EXPECT(item.token == 9 && item.block_begin == 4 && item.position == position);
-                EXPECT(item.chunk == i && item.chunk_count == count && item.slot_begin == 0);
-                EXPECT(item.key_begin == next && item.key_end > item.key_begin);
-                EXPECT(i == 0 || item.key_begin % ATTENTION_CHUNK_TOKENS == 0);
-                next = item.key_end;
+        for (uint32_t position :
+             {0u, 1u, 15u, 16u, 255u, 256u, 257u, 4095u, 16383u, 16384u, 16640u, 99999u, 1048575u})
+            for (uint32_t wanted : {1u, 33u, many_items}) {
+                attention_sequence seq = {9, 1, position, 4};
+                std::vector<attention_decode_item> items(
+                    attention_plan_decode_items_max(1, position + 1, wanted));
+                size_t count = attention_plan_decode(&seq, 1, window, wanted, items.data());
+                EXPECT(count >= 1 && count <= items.size());
+                items.resize(count);
+                std::sort(items.begin(), items.end(),
+                          [](const attention_decode_item &a, const attention_decode_item &b) {
+                              return a.chunk < b.chunk;
+                          });
+                uint32_t next = window != 0 && position >= window ? position - window + 1 : 0;
+                for (size_t i = 0; i < count; i++) {
+                    const attention_decode_item &item = items[i];
+                    EXPECT(item.token == 9 && item.block_begin == 4 && item.position == position);
+                    EXPECT(item.chunk == i && item.chunk_count == count && item.slot_begin == 0);
+                    EXPECT(item.key_begin == next && item.key_end > item.key_begin);
+                    EXPECT(i == 0 || item.key_begin % ATTENTION_CHUNK_TOKENS == 0);
+                    next = item.key_end;
+                }
+                EXPECT(next == position + 1);
             }
-            EXPECT(next == position + 1);
-        }
 }
 
-KERNEL_TEST(decode_plan_gives_slots_that_do_not_overlap)
+/* Random steps: slots do not overlap, there is room for all, long items come first, and there are
+ * as many as wanted where keys suffice. */
+KERNEL_TEST(decode_plan_of_many_sequences)
 {
-    std::vector<attention_sequence> sequences;
-    for (uint32_t s = 0; s < 40; s++)
-        sequences.push_back({s, 1, (uint32_t)(test_bits(1, s) % 3000), 0});
-    std::vector<attention_decode_item> items(attention_plan_decode_items_max(40, 3000));
-    std::vector<int> used(items.size(), 0);
-    size_t count = attention_plan_decode(sequences.data(), 40, 0, items.data());
-    for (size_t i = 0; i < count; i++) {
-        EXPECT(items[i].slot_begin + items[i].chunk < used.size());
-        EXPECT(used[items[i].slot_begin + items[i].chunk]++ == 0);
+    for (uint32_t round = 0; round < 300; round++) {
+        uint32_t thrown = 0;
+        auto dice = [&](uint32_t n) { return (uint32_t)(test_bits(round, thrown++) % n); };
+        const uint32_t n = 1 + dice(60), longest = 1 + dice(16000), wanted = 1 + dice(100);
+        const uint32_t window = dice(3) == 0 ? 1 + dice(6000) : 0;
+        std::vector<attention_sequence> sequences;
+        uint64_t keys = 0;
+        for (uint32_t s = 0; s < n; s++) {
+            sequences.push_back({s, 1, dice(longest), 0});
+            uint32_t visible = sequences[s].position + 1;
+            keys += window != 0 ? std::min(visible, window) : visible;
+        }
+        std::vector<attention_decode_item> items(
+            attention_plan_decode_items_max(n, longest, wanted));
+        size_t count = attention_plan_decode(sequences.data(), n, window, wanted, items.data());
+        EXPECT(count >= n && count <= items.size());
+        std::vector<int> used(items.size(), 0);
+        uint32_t least = UINT32_MAX, most = 0;
+        for (size_t i = 0; i < count; i++)
+            most = std::max(most, items[i].key_end - items[i].key_begin);
+        for (size_t i = 0; i < count; i++) {
+            uint32_t length = items[i].key_end - items[i].key_begin;
+            EXPECT(items[i].slot_begin + items[i].chunk < used.size());
+            EXPECT(used[items[i].slot_begin + items[i].chunk]++ == 0);
+            EXPECT(i == 0 || length <= least + most / 2 + 1);
+            least = std::min(least, length);
+        }
+        EXPECT(count >= std::min<uint64_t>(wanted, keys / (2 * ATTENTION_CHUNK_TOKENS)));
     }
 }
 

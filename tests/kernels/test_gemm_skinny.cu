@@ -1,10 +1,9 @@
-/* gemm_skinny and gemm_skinny_sm90. Goal: every product is right for all row counts, tails of N and
+/* gemm_skinny. Goal: every product is right for all row counts, tails of N and
  * K, both element and result types, and a row's bits depend on nothing but the row. Method: random
  * inputs against sums in double; the tile is forced to change by telling the launcher of devices of
  * other sizes. */
 #include "tests/kernels/kernel_test.h"
 #include "worker/cuda/kernels/gemm_skinny.h"
-#include "worker/cuda/kernels/gemm_skinny_sm90.h"
 
 #include <algorithm>
 
@@ -23,7 +22,6 @@ class workspace
           tickets_(std::vector<uint32_t>(GEMM_SKINNY_TICKETS, 0))
     {
         CHECK_CUDA(gemm_skinny_init(&test_device()));
-        if (test_device().has_sm90a) CHECK_CUDA(gemm_skinny_sm90_init(&test_device()));
         view.partials = partials_.data();
         view.tickets = tickets_.data();
     }
@@ -210,66 +208,6 @@ KERNEL_TEST(repeated_launches_give_the_same_bits)
         expect_same_bits("again", p.run<__half>(memory, 0, 33), once);
 }
 
-/* -- gemm_skinny_sm90 ------------------------------------------------------------------------- */
-
-/* All row counts of one weight, its stages dealt out to that many blocks. */
-template <typename T>
-static void check_sm90(const std::vector<uint32_t> &rows, uint32_t n, uint32_t k, bool has_bias,
-                       const std::vector<uint32_t> &sm_counts)
-{
-    workspace memory;
-    product<T> p(64, n, k, has_bias);
-    std::vector<double> all = p.expected(64);
-    for (uint32_t sm_count : sm_counts)
-        for (uint32_t m : rows) {
-            kernel_device device = test_device();
-            device.sm_count = sm_count;
-            char what[100];
-            std::vector<double> expected(all.begin(), all.begin() + (ptrdiff_t)m * n);
-            snprintf(what, sizeof what, "[%u, %u] = [%u, %u] x W^T, %u SMs, float", m, n, m, k,
-                     sm_count);
-            std::vector<float> got = p.template run<float>(memory, 0, m, device, gemm_skinny_sm90);
-            expect_close(what, got, expected, 1e-12 + 1e-15 * k);
-            expect_same_bits(what, got,
-                             p.template run<float>(memory, 0, m, device, gemm_skinny_sm90));
-            snprintf(what, sizeof what, "[%u, %u] = [%u, %u] x W^T, %u SMs, T", m, n, m, k,
-                     sm_count);
-            expect_close(what, p.template run<T>(memory, 0, m, device, gemm_skinny_sm90),
-                         rounded_to<T>(expected), 1e-6);
-        }
-}
-
-KERNEL_TEST(sm90_row_counts_are_right)
-{
-    if (!test_device().has_sm90a) return;
-    check_sm90<__half>({1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64}, 260, 136, true, {3});
-    check_sm90<__nv_bfloat16>({1, 8, 12, 32, 50, 64}, 260, 136, false, {5});
-}
-
-KERNEL_TEST(sm90_tails_are_right)
-{
-    if (!test_device().has_sm90a) return;
-    for (uint32_t n : {128u, 129u, 255u})
-        for (uint32_t k : {64u, 72u, 520u})
-            check_sm90<__half>({5, 40}, n, k, n == 129, {1, 2});
-}
-
-/* Every way in which the border between two blocks can fall into a tile. */
-KERNEL_TEST(sm90_cuts_of_the_work_are_right)
-{
-    if (!test_device().has_sm90a) return;
-    check_sm90<__half>({3, 20}, 390, 328, true, {1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 23, 24, 100});
-}
-
-#ifndef KERNEL_TEST_EMULATED
-KERNEL_TEST(sm90_large_are_right)
-{
-    if (!test_device().has_sm90a) return;
-    check_sm90<__nv_bfloat16>({1, 16, 32, 64}, 4096, 4096, true, {132, 80});
-    check_sm90<__half>({64}, 516, 14336, false, {132});
-}
-#endif
-
 /* NaN and infinity stay in their row and column. */
 KERNEL_TEST(what_is_not_a_number_stays_where_it_is)
 {
@@ -327,17 +265,6 @@ KERNEL_TEST(broken_contracts_are_refused)
     EXPECT_CUDA(cudaErrorInvalidValue, call(KERNEL_BF16, x.data(), 1, 8, 8, KERNEL_F16));
     EXPECT_CUDA(cudaErrorInvalidValue, call(KERNEL_F32, x.data(), 1, 8, 8, KERNEL_F32));
     EXPECT_CUDA(cudaErrorInvalidValue, call(KERNEL_F32, x.data(), 16385, 8, 8, KERNEL_F16));
-    if (device.has_sm90a) {
-        auto sm90 = [&](uint32_t m, uint32_t n, uint32_t k) {
-            return gemm_skinny_sm90(d.data(), KERNEL_F16, x.data(), w.data(), nullptr, m, n, k,
-                                    KERNEL_F16, &memory.view, &device, test_stream());
-        };
-        EXPECT_CUDA(cudaSuccess, sm90(0, 128, 64));
-        EXPECT_CUDA(cudaErrorInvalidValue, sm90(65, 128, 64));
-        EXPECT_CUDA(cudaErrorInvalidValue, sm90(1, 127, 64));
-        EXPECT_CUDA(cudaErrorInvalidValue, sm90(1, 128, 56));
-        EXPECT_CUDA(cudaErrorInvalidValue, sm90(1, 128, 68));
-    }
     device.code_arch = 75;
     EXPECT_CUDA(cudaErrorInvalidValue, call(KERNEL_BF16, x.data(), 1, 8, 8, KERNEL_BF16));
     CHECK_CUDA(cudaStreamSynchronize(test_stream()));

@@ -20,10 +20,8 @@ typedef struct attention_sequence {
     uint32_t block_begin; /* its first entry in the step's block tables */
 } attention_sequence;
 
-/* A decode chunk has ATTENTION_CHUNK_TOKENS keys, and more only so that no token has more than
- * ATTENTION_CHUNKS_MAX of them: 256 keys of 8 KV heads give a block to each SM of a large GPU from
- * one sequence of 4,096 tokens, and cost 3 % of the KV bytes in partial results at 4 heads a KV
- * head. */
+/* A decode chunk has at least this many keys (they cost 3 % of their KV bytes in partial results at
+ * 4 heads a KV head), and no token has more chunks than that. */
 #define ATTENTION_CHUNK_TOKENS 256u
 #define ATTENTION_CHUNKS_MAX   65u
 
@@ -34,19 +32,24 @@ static inline size_t attention_plan_prefill_items_max(size_t token_count, size_t
     return token_count / tile_tokens + sequence_count;
 }
 
-/* Decode items, and slots of `partials`, of `sequence_count` sequences of at most context_max
- * tokens: never more. */
-size_t attention_plan_decode_items_max(size_t sequence_count, uint32_t context_max);
+/* Decode items, and slots of `partials`, of at most `sequence_count` sequences of at most
+ * context_max tokens: never more. */
+size_t attention_plan_decode_items_max(size_t sequence_count, uint32_t context_max,
+                                       uint32_t items_wanted);
 
 /* Items of tile_tokens tokens, those with most work first, so that the last blocks to run are
  * short ones. tile_tokens >= 1; writes and returns at most attention_plan_prefill_items_max(). */
 size_t attention_plan_prefill(const attention_sequence *sequences, size_t sequence_count,
                               uint32_t tile_tokens, attention_prefill_item *items);
 
-/* Items of sequences of one token each, whole chunks before partial ones. A token's chunks follow
- * from its own position and the window. */
+/* Items of sequences of one token each, long ones before short ones.
+ *
+ * A step has one size of chunk, a power of two: the largest with which all keys of the step still
+ * give items_wanted items, since every cut costs (64 sequences of 4,096 keys on an H200: in chunks
+ * of 256 at 65 % of the speed of memory, whole at 110 % of a copy's), but idle blocks cost more.
+ * items_wanted >= 1: attention_decode_items_wanted(). */
 size_t attention_plan_decode(const attention_sequence *sequences, size_t sequence_count,
-                             uint32_t window, attention_decode_item *items);
+                             uint32_t window, uint32_t items_wanted, attention_decode_item *items);
 
 #ifdef __cplusplus
 }

@@ -266,6 +266,7 @@ static step_inputs_options inputs_options(const gpu_model *m, uint32_t kv_blocks
                                    .kv_blocks = kv_blocks,
                                    .window_count = m->window_count,
                                    .tile_tokens = forward_tile_tokens(m),
+                                   .items_wanted = forward_items_wanted(m),
                                    .all_prefill = m->batch_invariant,
                                    .device_slots = m->device_slots};
     memcpy(options.windows, m->windows, sizeof options.windows);

@@ -94,6 +94,14 @@ uint32_t forward_tile_tokens(const gpu_model *m)
     return least;
 }
 
+/* All layers have the same heads. */
+uint32_t forward_items_wanted(const gpu_model *m)
+{
+    kernel_kv kv = layer_kv(m, 0);
+    attention_shape shape = layer_shape(m, 0);
+    return attention_decode_items_wanted(&m->gpu->kernels, &kv, &shape);
+}
+
 /* -- memory ------------------------------------------------------------------------------- */
 
 /* Places pieces behind each other; with base NULL it only adds up. */
@@ -133,7 +141,8 @@ static void lay_out(layout *l, gpu_model *m)
     a->gate_up = piece(l, tokens * 2 * inner_size(c) * gate_up_element);
     if (attention.used > l->used) l->used = attention.used;
 
-    size_t slots = attention_plan_decode_items_max(m->step_sequences, m->context_max);
+    size_t slots =
+        attention_plan_decode_items_max(m->step_sequences, m->context_max, forward_items_wanted(m));
     a->logits = piece(l, (uint64_t)m->step_sequences * m->logits_stride * sizeof(float));
     a->partials = piece(l, slots * attention_decode_partial_floats(c->head_count, m->head_stride) *
                                sizeof(float));

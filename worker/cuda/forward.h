@@ -63,6 +63,9 @@ MUST_USE status forward_windows(const model_config *config, uint32_t windows[STE
 /* Tokens that attention's prefill tiles have for this model and device. */
 uint32_t forward_tile_tokens(const gpu_model *m);
 
+/* Items that attention's decode wants in a step (attention_plan.h). */
+uint32_t forward_items_wanted(const gpu_model *m);
+
 /* Bytes that forward_allocate() takes. */
 uint64_t forward_workspace_bytes(const gpu_model *m);
 MUST_USE status forward_allocate(gpu_model *m, error *err);

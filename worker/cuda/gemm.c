@@ -1,4 +1,4 @@
-/* Few rows to the kernels of ours that read weights at the speed of memory, many to cuBLASLt.
+/* Few rows to the kernel of ours that reads weights at the speed of memory, many to cuBLASLt.
  *
  * The workspace, from its start: partial sums or cuBLASLt's scratch (calls follow one another on a
  * stream, so the two never live at once), a bias in T, tickets. Only the tickets carry something
@@ -9,7 +9,7 @@
 #include "common/mem.h"
 #include "worker/cuda/gemm_library.h"
 #include "worker/cuda/kernels/convert.h"
-#include "worker/cuda/kernels/gemm_skinny_sm90.h"
+#include "worker/cuda/kernels/gemm_skinny.h"
 
 #include <inttypes.h>
 
@@ -17,11 +17,6 @@
 #define BIAS_OFFSET  GEMM_SKINNY_PARTIAL_BYTES
 #define TICKET_BYTES (GEMM_SKINNY_TICKETS * sizeof(uint32_t))
 
-/* On Hopper its own kernel is the faster one from here on (bench/kernels/bench_gemm.cu). */
-#define SM90_ROWS_MIN 9u
-
-_Static_assert(GEMM_SKINNY_SM90_ROWS >= GEMM_SKINNY_ROWS,
-               "rows up to there are ours on Hopper, too");
 _Static_assert(BIAS_OFFSET + N_MAX * 2u + TICKET_BYTES <= GEMM_WORKSPACE_BYTES,
                "the workspace holds its three parts");
 
@@ -50,7 +45,6 @@ status gemm_create(gemm **out, const kernel_device *device, kernel_dtype type, b
     g->skinny.tickets = (void *)(memory + GEMM_WORKSPACE_BYTES - TICKET_BYTES);
 
     cudaError_t e = gemm_skinny_init(device);
-    if (e == cudaSuccess && device->has_sm90a) e = gemm_skinny_sm90_init(device);
     if (e == cudaSuccess) e = cudaMemsetAsync(g->skinny.tickets, 0, TICKET_BYTES, stream);
     if (e != cudaSuccess)
         st = error_set(err, ST_INTERNAL, "gemm: setting up our kernel: %s", cudaGetErrorString(e));
@@ -122,13 +116,11 @@ status gemm_run(gemm *g, void *d, kernel_dtype d_type, const void *x, const void
     if (st != ST_OK || m == 0) return st;
     if (g->library != NULL && m > GEMM_SKINNY_ROWS)
         return library_run(g, &shape, d, x, w, bias, m, stream, err);
-    bool on_hopper =
-        g->library != NULL && m >= SM90_ROWS_MIN && gemm_skinny_sm90_takes(&g->device, n, k);
-    cudaError_t e = (on_hopper ? gemm_skinny_sm90 : gemm_skinny)(
-        d, d_type, x, w, bias, m, n, k, g->type, &g->skinny, &g->device, stream);
+    cudaError_t e =
+        gemm_skinny(d, d_type, x, w, bias, m, n, k, g->type, &g->skinny, &g->device, stream);
     if (e != cudaSuccess)
-        return error_set(err, ST_INTERNAL, "gemm: %s M=%" PRIu32 " N=%" PRIu32 " K=%" PRIu32 ": %s",
-                         on_hopper ? "gemm_skinny_sm90" : "gemm_skinny", m, n, k,
+        return error_set(err, ST_INTERNAL,
+                         "gemm: gemm_skinny M=%" PRIu32 " N=%" PRIu32 " K=%" PRIu32 ": %s", m, n, k,
                          cudaGetErrorString(e));
     return ST_OK;
 }

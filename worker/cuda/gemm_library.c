@@ -14,9 +14,9 @@
 #include <inttypes.h>
 #include <math.h>
 
-/* Ranges of M end at 128, 256, ... 16384. */
-#define RANGES          8u
-#define RANGE_FIRST_END 128u
+/* Ranges of M end at 32, 64, ... 16384. */
+#define RANGES          10u
+#define RANGE_FIRST_END 32u
 _Static_assert(RANGE_FIRST_END << (RANGES - 1) == GEMM_ROWS_MAX, "the ranges end at the limit");
 
 #define CANDIDATES 4

@@ -75,8 +75,9 @@ static uint64_t head_bytes_max(const step_inputs_options *o)
 static uint64_t decode_bytes_max(const step_inputs_options *o)
 {
     uint64_t used = 0;
-    take(&used, attention_plan_decode_items_max(o->step_sequences, o->context_max) *
-                    sizeof(attention_decode_item));
+    take(&used,
+         attention_plan_decode_items_max(o->step_sequences, o->context_max, o->items_wanted) *
+             sizeof(attention_decode_item));
     return used;
 }
 
@@ -393,7 +394,8 @@ status step_inputs_send(step_inputs *s, const step_plan *plan, uint32_t bucket, 
     for (uint32_t w = 0; w < o->window_count; w++) {
         uint64_t offset = s->head_bytes + w * s->decode_bytes;
         decode_counts[w] = (uint32_t)attention_plan_decode(
-            s->decodes, b.decode_count, o->windows[w], (attention_decode_item *)(b.host + offset));
+            s->decodes, b.decode_count, o->windows[w], o->items_wanted,
+            (attention_decode_item *)(b.host + offset));
         view->decode_items[w] = (const attention_decode_item *)(s->device + offset);
         status st = copy(s, b.host, offset, decode_counts[w] * sizeof(attention_decode_item),
                          "decode items", err);

@@ -29,6 +29,7 @@ typedef struct step_inputs_options {
     uint32_t windows[STEP_WINDOWS_MAX];
     uint32_t window_count;
     uint32_t tile_tokens;  /* of prefill items */
+    uint32_t items_wanted; /* of decode items, in a step */
     bool all_prefill;      /* decode rows become prefill items too (batch-invariant) */
     uint32_t device_slots; /* of last_sampled and the penalty counts */
 } step_inputs_options;

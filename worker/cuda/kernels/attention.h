@@ -108,8 +108,8 @@ cudaError_t attention_prefill(const kernel_device *device, const attention_prefi
  * An item is one token and a chunk of the keys it sees; a block takes one item and KV head, whose
  * query heads are rows of one 16-row tile. A token with one chunk is written at once; otherwise
  * (maximum, sum, sums of V) go to `partials`, and the block that comes last (an integer ticket)
- * adds the chunks up in their order. Chunks depend on the token's own position and the window only
- * (attention_plan.h), so its result does not depend on the batch; it is not prefill's bit for bit.
+ * adds the chunks up in their order. Chunks depend on how many keys the step has in all
+ * (attention_plan.h), so the last bits of a token's result depend on the batch.
  *
  * Graphs: the grid depends on the device only; blocks walk over a list whose length is read from
  * device memory. One captured launch serves any lengths.
@@ -148,6 +148,10 @@ static inline size_t attention_decode_partial_floats(uint32_t heads, uint32_t he
 {
     return (size_t)heads * (head_stride + 4);
 }
+
+/* Items that keep the device busy, at least 1: with fewer, chunks had better be smaller. */
+uint32_t attention_decode_items_wanted(const kernel_device *device, const kernel_kv *kv,
+                                       const attention_shape *shape);
 
 cudaError_t attention_decode(const kernel_device *device, const attention_decode_args *args,
                              cudaStream_t stream);

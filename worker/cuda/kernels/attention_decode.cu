@@ -15,7 +15,7 @@
  *
  * At a unit's end the warps' (maximum, sum, out) are added in warp order. With several chunks the
  * result goes to `partials`, then the block draws a ticket; the last adds up all chunks in their
- * order, whichever block it is. So the order of additions depends on the token's own chunks alone.
+ * order, whichever block it is. So the order of additions depends on how the token is cut alone.
  *
  * Blocks live as long as the grid (as many as fit the device) and take every gridDim-th unit. A
  * block's first pages are asked for before the kernel ahead on the stream has ended: they were
@@ -611,6 +611,30 @@ struct decode_prepare {
         return launch_allow_shared(attention_decode_kernel<Form>, Form::SharedBytes);
     }
 };
+
+/* Blocks that the device holds at once. */
+struct decode_blocks {
+    const kernel_device *device;
+    uint32_t *blocks;
+
+    template <typename Form> cudaError_t operator()(Form) const
+    {
+        *blocks = device->sm_count * Form::BlocksAnSm;
+        return cudaSuccess;
+    }
+};
+
+extern "C" uint32_t attention_decode_items_wanted(const kernel_device *device, const kernel_kv *kv,
+                                                  const attention_shape *shape)
+{
+    uint32_t blocks = 0;
+    if (with_head<__half>(device, kv->head_stride, decode_blocks{device, &blocks}) != cudaSuccess)
+        return 1;
+    /* Three quarters: memory is busy by then, and a cut more would cost all of them. */
+    uint32_t units = kv->kv_heads * ((shape->heads / kv->kv_heads + 15) / 16);
+    uint32_t items = blocks * 3 / 4 / units;
+    return items > 0 ? items : 1;
+}
 
 extern "C" cudaError_t attention_decode(const kernel_device *device,
                                         const attention_decode_args *args, cudaStream_t stream)

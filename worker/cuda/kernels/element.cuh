@@ -50,16 +50,6 @@ template <typename T> static __device__ __forceinline__ uint32_t pack_two(float 
     return u.word;
 }
 
-template <typename T> static __device__ __forceinline__ float2 unpack_two(uint32_t word)
-{
-    union {
-        uint32_t word;
-        T elements[2];
-    } u;
-    u.word = word;
-    return make_float2(to_float(u.elements[0]), to_float(u.elements[1]));
-}
-
 /* `Width` neighbours as floats and back. `p` is aligned to all of them, or to 16 bytes where they
  * are more. */
 template <int Bytes> struct element_word;

@@ -25,7 +25,6 @@
 #include "worker/cuda/kernels/gemm_skinny.h"
 
 #include "worker/cuda/kernels/element.cuh"
-#include "worker/cuda/kernels/gemm_store.cuh"
 #include "worker/cuda/kernels/launch.cuh"
 #include "worker/cuda/kernels/ptx.cuh"
 
@@ -40,8 +39,15 @@ constexpr int SLICE = 32;        /* columns that two mma take */
 template <typename T> constexpr bool is_half = false;
 template <> constexpr bool is_half<__half> = true;
 
+struct output {
+    void *d; /* [tokens, n] of T or float, 16-byte aligned */
+    const float *bias;
+    uint32_t n;
+    bool is_float;
+};
+
 struct arguments {
-    gemm_output out;
+    output out;
     const void *x, *w;
     float *partials;
     uint32_t *tickets;
@@ -258,10 +264,22 @@ static __device__ __forceinline__ float4 tree_sum(Part part, int first)
     }
 }
 
+/* Element (token, row) of D, row below n, from a sum with its bias. */
+template <typename T>
+static __device__ __forceinline__ void store_one(const output &out, uint32_t token, uint32_t row,
+                                                 float sum)
+{
+    size_t at = (size_t)token * out.n + row;
+    if (out.is_float)
+        ((float *)out.d)[at] = sum;
+    else
+        ((T *)out.d)[at] = from_float<T>(sum);
+}
+
 /* Four neighbouring elements of a token's row of D, those below n. */
 template <typename T>
-static __device__ __forceinline__ void store_four(const gemm_output &out, uint32_t token,
-                                                  uint32_t row, float4 sum)
+static __device__ __forceinline__ void store_four(const output &out, uint32_t token, uint32_t row,
+                                                  float4 sum)
 {
     float v[4] = {sum.x, sum.y, sum.z, sum.w};
     if (out.bias != nullptr) {
@@ -272,7 +290,7 @@ static __device__ __forceinline__ void store_four(const gemm_output &out, uint32
     if (out.n % 4 != 0) {
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            if (row + i < out.n) gemm_store<T>(out, token, row + i, v[i]);
+            if (row + i < out.n) store_one<T>(out, token, row + i, v[i]);
     } else if (row < out.n) {
         size_t at = (size_t)token * out.n + row;
         if (out.is_float)

@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 /* Up to how many rows this is faster than cuBLASLt (bench/kernels/bench_gemm.cu). */
-#define GEMM_SKINNY_ROWS 64u
+#define GEMM_SKINNY_ROWS 16u
 
 /* Sums that were cut into parts meet in the workspace: partial sums, then tickets. The parts are
  * never more than what is there; with less, sums are cut less. */

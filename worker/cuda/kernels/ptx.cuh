@@ -78,22 +78,6 @@ static __device__ __forceinline__ void ldmatrix_x4_transposed(uint32_t r[4], con
                  : "memory");
 }
 
-static __device__ __forceinline__ void ldmatrix_x2(uint32_t r[2], const void *row)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
-static __device__ __forceinline__ void ldmatrix_x2_transposed(uint32_t r[2], const void *row)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
 /* -- asynchronous copies: sm_80 and later; sm_75 stages through registers ------------ */
 
 /* 16 bytes from global to shared memory past L1; with `valid` false, zeros and nothing is read. */
@@ -122,24 +106,6 @@ template <int Pending> static __device__ __forceinline__ void copy_async_wait()
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 #endif
-}
-
-/* -- loads that pass through caches only once ---------------------------------------- */
-
-/* 16 bytes of weights: read once a step, so they should not push activations out of L2. */
-static __device__ __forceinline__ uint4 load_streaming(const void *global)
-{
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(global));
-    return v;
-}
-
-/* Bring the line at `global` into L2; a hint. */
-static __device__ __forceinline__ void prefetch_l2(const void *global)
-{
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
 }
 
 /* -- programmatic dependent launch, from sm_90; nothing before --------------------------- */
@@ -171,13 +137,6 @@ static __device__ __forceinline__ float exp2_approximate(float x)
 }
 
 /* -- memory order between blocks ------------------------------------------------------- */
-
-static __device__ __forceinline__ uint32_t load_acquire(const uint32_t *global)
-{
-    uint32_t v;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(global) : "memory");
-    return v;
-}
 
 /* *global += v; returns what it was. Whoever adds later sees what this thread saw and wrote before;
  * the same by way of the host's memory for the second. */

@@ -172,20 +172,6 @@ static __device__ __forceinline__ void tensor_copy_async(void *shared, const ten
                  : "memory");
 }
 
-/* The same for what is read once: the lines are the first to leave L2. */
-static __device__ __forceinline__ void tensor_copy_async_streaming(void *shared,
-                                                                   const tensor_map *map,
-                                                                   int32_t row, int32_t column,
-                                                                   uint64_t *barrier)
-{
-    uint64_t evict_first;
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(evict_first));
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-                 ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared_address(shared)),
-                 "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)), "l"(evict_first)
-                 : "memory");
-}
-
 /* -- registers ------------------------------------------------------------------------------- */
 
 /* Give back or take registers: this warpgroup's threads have `Count` each afterwards (a multiple of

@@ -132,15 +132,6 @@ static inline void ldmatrix_x4_transposed(uint32_t r[4], const void *row, EMULAT
 {
     emulation::ldmatrix<4, true>(r, row, where);
 }
-static inline void ldmatrix_x2(uint32_t r[2], const void *row, EMULATION_PLACE)
-{
-    emulation::ldmatrix<2, false>(r, row, where);
-}
-static inline void ldmatrix_x2_transposed(uint32_t r[2], const void *row, EMULATION_PLACE)
-{
-    emulation::ldmatrix<2, true>(r, row, where);
-}
-
 /* -- asynchronous copies ----------------------------------------------------------------------- */
 
 static inline void copy_async_16(void *shared, const void *global, bool valid, EMULATION_PLACE)
@@ -183,18 +174,6 @@ template <int Pending> static inline void copy_async_wait()
 #endif
 }
 
-/* -- loads ---------------------------------------------------------------------------------------
- */
-
-static inline uint4 load_streaming(const void *global)
-{
-    return *static_cast<const uint4 *>(global);
-}
-
-static inline void prefetch_l2(const void *)
-{
-}
-
 /* -- programmatic dependent launch ---------------------------------------------------------------
  */
 
@@ -217,12 +196,6 @@ static inline float exp2_approximate(float x)
 
 /* -- memory order between blocks
  * --------------------------------------------------------------------- */
-
-static inline uint32_t load_acquire(const uint32_t *global, EMULATION_PLACE)
-{
-    emulation::poll("load_acquire", where);
-    return *static_cast<const volatile uint32_t *>(global);
-}
 
 static inline uint32_t atomic_add_ordered(uint32_t *global, uint32_t v)
 {

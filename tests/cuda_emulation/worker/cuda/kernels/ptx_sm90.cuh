@@ -198,12 +198,6 @@ static inline void tensor_copy_async(void *shared, const tensor_map *map, int32_
     emulation::tensor_copies.push_back({to, *map, row, column, barrier});
 }
 
-static inline void tensor_copy_async_streaming(void *shared, const tensor_map *map, int32_t row,
-                                               int32_t column, uint64_t *barrier, EMULATION_PLACE)
-{
-    tensor_copy_async(shared, map, row, column, barrier, where);
-}
-
 /* -- registers -----------------------------------------------------------------------------------
  */
 
