@@ -266,7 +266,8 @@ static __device__ bool draw_top_p(const sample_row &row, drawing d, const row_sp
     return true;
 }
 
-/* The `wanted` likeliest in s->list, sorted, from the whole row. Returns how many there are. */
+/* The `wanted` likeliest, at least one, in s->list, sorted, from the whole row. Returns how many
+ * there are. */
 static __device__ __attribute__((noinline)) uint32_t list_by_radix(const drawing &d,
                                                                    uint32_t wanted)
 {
@@ -346,7 +347,7 @@ static __device__ __attribute__((noinline)) void finish_row(const sample_args &a
     }
     if (!found) id = draw_by_radix(row, d);
 
-    if (wish.logprobs && !has_list)
+    if (wish.logprobs && !has_list && row.logprobs > 0)
         top_count = write_top(result, row.logprobs, list_by_radix(d, row.logprobs), normaliser);
     __syncthreads();
     if (threadIdx.x == 0)
