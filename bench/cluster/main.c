@@ -3,9 +3,9 @@
  *   rate   N answers at once; tokens a second while all of them run, to hold against what the
  *          engine alone does with the same lengths (gaggle-worker bench)
  *   soak   N streams for some time, each a request out of a pool that was run alone before; some
- *          are cancelled on the way. Every answer must be the beginning of its request's own, and
- *          in the end no worker may hold a block. That an answer does not depend on its company is
- *          true of CPU workers and of --batch-invariant ones.
+ *          are cancelled on the way, others end at a stop id. Every answer must be the beginning of
+ *          its request's own, and in the end no worker may hold a block. That an answer does not
+ * depend on its company is true of CPU workers and of --batch-invariant ones.
  *
  * One thread: the client runs on this program's loop. */
 #include <stdio.h>
@@ -26,6 +26,7 @@ typedef struct stream {
     uint32_t number;    /* of its request */
     uint32_t tokens;    /* so far */
     uint32_t cancel_at; /* tokens after which to cancel; 0 = never */
+    uint32_t stop_at;   /* tokens up to the first that is the stop id; UINT32_MAX = none */
 } stream;
 
 /* A request of the soak's pool, and what it answers when it is alone. */
@@ -38,12 +39,13 @@ typedef struct known_answer {
 static const char *router = GAGGLE_DEFAULT_URL, *model, *token;
 static uint32_t stream_count = 256, prompt_tokens = 128, output_tokens = 512, soak_s,
                 ids_below = 256;
+static double engine_rate; /* token/s */
 
 static uv_loop_t loop;
 static gaggle_client *client;
 static stream streams[STREAMS_MAX];
 static known_answer pool[POOL];
-static uint32_t running, finished, failures, cancelled;
+static uint32_t running, finished, failures, cancelled, stopped;
 static uint32_t pool_next; /* request of the pool that runs alone; POOL: the soak has begun */
 static uint64_t random_state = 1, end_ns;
 
@@ -67,8 +69,10 @@ static void fail(const char *what, const gaggle_error *err)
     failures++;
 }
 
+/* stop_id: UINT32_MAX for none. */
 static void submit(stream *s, uint32_t number, uint32_t prompt_count, uint32_t max_tokens,
-                   bool sampled, void (*on_event)(void *, gaggle_stream *, const gaggle_event *))
+                   bool sampled, uint32_t stop_id,
+                   void (*on_event)(void *, gaggle_stream *, const gaggle_event *))
 {
     uint32_t ids[4096];
     for (uint32_t i = 0; i < prompt_count; i++)
@@ -78,6 +82,8 @@ static void submit(stream *s, uint32_t number, uint32_t prompt_count, uint32_t m
                               .id_count = prompt_count,
                               .max_tokens = max_tokens,
                               .ignore_eos = true,
+                              .stop_ids = &stop_id,
+                              .stop_id_count = stop_id != UINT32_MAX,
                               .sampling = {.has_temperature = true,
                                            .temperature = sampled ? 0.8f : 0.0f,
                                            .has_seed = true,
@@ -123,14 +129,18 @@ static void on_rate_event(void *ctx, gaggle_stream *handle, const gaggle_event *
 static void start_rate(void)
 {
     for (uint32_t i = 0; i < stream_count; i++)
-        submit(&streams[i], i, prompt_tokens, output_tokens, false, on_rate_event);
+        submit(&streams[i], i, prompt_tokens, output_tokens, false, UINT32_MAX, on_rate_event);
 }
 
 static void print_rate(void)
 {
     double seconds = (double)(first_end_ns - all_begun_ns) * 1e-9;
-    puts("work,figure,unit");
-    printf("cluster_%u,%.1f,token/s\n", stream_count, (double)tokens_between / seconds);
+    double rate = (double)tokens_between / seconds;
+    if (engine_rate > 0)
+        printf("work,figure,unit,ceiling,ratio\ncluster_%u,%.1f,token/s,%.1f,%.3f\n", stream_count,
+               rate, engine_rate, rate / engine_rate);
+    else
+        printf("work,figure,unit\ncluster_%u,%.1f,token/s\n", stream_count, rate);
     fprintf(stderr, "%llu tokens in all; the figure is of %.2f s in which all %u ran\n",
             (unsigned long long)tokens_all, seconds, stream_count);
 }
@@ -188,11 +198,14 @@ static void on_soak_event(void *ctx, gaggle_stream *handle, const gaggle_event *
         return;
     }
     if (e->error != NULL) fail("an answer", e->error);
+    uint32_t expected = pool[s->number].count;
+    if (s->stop_at < expected) expected = s->stop_at;
     cancelled += e->reason == GAGGLE_FINISH_CANCELLED;
+    stopped += e->reason == GAGGLE_FINISH_STOP;
     finished++;
-    if (e->reason != GAGGLE_FINISH_CANCELLED && s->tokens != pool[s->number].count) {
+    if (e->reason != GAGGLE_FINISH_CANCELLED && s->tokens != expected) {
         fprintf(stderr, "gaggle-bench-cluster: request %u ended after %u of %u tokens\n", s->number,
-                s->tokens, pool[s->number].count);
+                s->tokens, expected);
         failures++;
     }
     gaggle_stream_close(handle);
@@ -207,8 +220,16 @@ static void start_soak_stream(stream *s)
 {
     uint32_t number = random_below(POOL);
     const known_answer *k = &pool[number];
-    s->cancel_at = random_below(4) == 0 ? 1 + random_below(k->max_tokens) : 0;
-    submit(s, number, k->prompt_count, k->max_tokens, number % 2 == 1, on_soak_event);
+    uint32_t kind = random_below(4), stop_id = UINT32_MAX;
+    s->cancel_at = kind == 0 ? 1 + random_below(k->max_tokens) : 0;
+    s->stop_at = UINT32_MAX;
+    if (kind == 1) {
+        stop_id = k->ids[random_below(k->count)];
+        s->stop_at = 0;
+        while (k->ids[s->stop_at++] != stop_id)
+            ;
+    }
+    submit(s, number, k->prompt_count, k->max_tokens, number % 2 == 1, stop_id, on_soak_event);
 }
 
 static void on_alone_event(void *ctx, gaggle_stream *handle, const gaggle_event *e);
@@ -224,7 +245,7 @@ static void run_next_alone(void)
     known_answer *k = &pool[pool_next];
     k->prompt_count = 1 + random_below(300);
     k->max_tokens = 1 + random_below(POOL_TOKENS_MAX);
-    submit(&streams[0], pool_next, k->prompt_count, k->max_tokens, pool_next % 2 == 1,
+    submit(&streams[0], pool_next, k->prompt_count, k->max_tokens, pool_next % 2 == 1, UINT32_MAX,
            on_alone_event);
 }
 
@@ -260,6 +281,8 @@ static status read_settings(int argc, char **argv, error *err)
         {"output-tokens", 0, OPTION_U32, &output_tokens, "N", "of each [512]", 1, 1 << 20},
         {"ids-below", 0, OPTION_U32, &ids_below, "ID", "prompts are of ids below it [256]", 1,
          1 << 20},
+        {"engine-rate", 0, OPTION_F64, &engine_rate, "TOKENS/S",
+         "of the engine alone, to compare with", 0, 1e9},
         {"soak", 0, OPTION_U32, &soak_s, "SECONDS", "check answers under load for so long instead",
          1, 86400},
     };
@@ -293,9 +316,9 @@ int main(int argc, char **argv)
         start_rate();
     uv_run(&loop, UV_RUN_DEFAULT);
     if (soak_s > 0 && failures == 0)
-        printf("soak: %u answers, %u of them cancelled, %llu tokens, all as when alone; no block "
-               "is held\n",
-               finished, cancelled, (unsigned long long)tokens_all);
+        printf("soak: %u answers, %u cancelled and %u stopped, %llu tokens, all as when alone; no "
+               "block is held\n",
+               finished, cancelled, stopped, (unsigned long long)tokens_all);
     else if (failures == 0)
         print_rate();
     return failures == 0 ? 0 : 1;

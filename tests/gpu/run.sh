@@ -1,7 +1,14 @@
 #!/bin/bash
 # Everything that needs a real GPU, in one call: builds, checks, measures.
 #
-#   tests/gpu/run.sh OUT [check|bench|all]     logs and results go to the folder OUT
+#   tests/gpu/run.sh OUT [PART...]     logs and results go to the folder OUT
+#
+# PART    kernels    kernel tests: sm_90a, and the PTX of compute_75 and compute_86
+#         models     golden answers, and families against transformers, on all three
+#         soak       256 streams, cancelled at random, each against its own solo run
+#         sanitizer  compute-sanitizer's memcheck and racecheck over the kernel tests
+#         bench      the figures that bench/results keeps
+#                    [all]
 #
 # BUILD, BUILD_PTX75, BUILD_PTX86   finished builds (presets cuda, cuda-ptx75, cuda-ptx86) to take
 #                                   instead of building here, so that device time is not spent on it
@@ -11,17 +18,23 @@
 # Exit status 1 when a check failed; OUT/summary.txt has a line for each.
 set -u
 out=$(mkdir -p "$1" && cd "$1" && pwd)
-what=${2:-all}
+shift
+parts=("${@:-all}")
 cd "$(dirname "$0")/../.."
 failed=0
 shape=bench/shapes/llama-3.1-8b
 soak_s=${SOAK_S:-120}
 
-# step NAME SECONDS COMMAND...: its output goes to OUT/NAME.log.
+wanted() { # PART
+    [[ " ${parts[*]} " == *" all "* || " ${parts[*]} " == *" $1 "* ]]
+}
+
+# step NAME SECONDS COMMAND...: its output goes to OUT/NAME.log. The command may be one of the
+# functions below; what it started ends with it.
 step() {
     local name=$1 limit=$2 start=$SECONDS code=0
     shift 2
-    timeout "$limit" "$@" >"$out/$name.log" 2>&1 || code=$?
+    timeout -k 5 "$limit" bash -c '"$@"' - "$@" >"$out/$name.log" 2>&1 || code=$?
     [ $code -eq 0 ] || failed=1
     printf '%-34s %s %4d s\n' "$name" "$([ $code -eq 0 ] && echo ok || echo "FAILED ($code)")" \
         $((SECONDS - start)) | tee -a "$out/summary.txt"
@@ -46,6 +59,7 @@ kernel_tests() { # NAME BUILD
 
 # A router and a worker on the GPU around a command; the worker's flags come first, up to "--".
 with_cluster() {
+    rm -f "$out/worker.ready"
     local flags=() url=ipc://$out/clients.sock worker_url=ipc://$out/workers.sock
     while [ "$1" != -- ]; do flags+=("$1"); shift; done
     shift
@@ -57,38 +71,49 @@ with_cluster() {
     while [ ! -s "$out/worker.ready" ] && kill -0 $worker 2>/dev/null; do sleep 0.2; done
     "$@" --router "$url" || code=$?
     kill -TERM $worker && wait $worker || code=$?
-    kill -TERM $router && wait $router
+    kill -TERM $router && wait $router || code=$?
     return $code
 }
+export -f build with_cluster
 
-bench() { # NAME FLAGS...: one run of the engine's bench on the 8B shape
+engine() { # NAME FLAGS...: one run of the engine's bench on the 8B shape
     local name=$1
     shift
     step "$name" 120 "$BUILD"/bin/gaggle-worker bench -m $shape --load-format dummy \
         --device cuda:0 --rounds 3 "$@"
 }
 
-checks() {
-    prepare BUILD_PTX75 cuda-ptx75
-    prepare BUILD_PTX86 cuda-ptx86
+kernels() {
     kernel_tests sm90a "$BUILD"
     kernel_tests ptx75 "$BUILD_PTX75"
     kernel_tests ptx86 "$BUILD_PTX86"
+}
+
+models() {
     local build name
     for build in "$BUILD" "$BUILD_PTX75" "$BUILD_PTX86"; do
         name=$(basename "$build")
-        step "golden_$name" 60 python3 tests/gpu/check_golden.py \
+        step "golden_$name" 120 python3 tests/gpu/check_golden.py \
             --worker "$build/bin/gaggle-worker" --shared "${SHARED:-}"
         step "transformers_$name" 400 python3 tests/gpu/compare_transformers.py --device cuda:0 \
             --worker "$build/bin/gaggle-worker"
     done
+    step golden_invariant 120 python3 tests/gpu/check_golden.py \
+        --worker "$BUILD/bin/gaggle-worker" --shared "${SHARED:-}" -- --batch-invariant
+}
+
+soak() {
     step soak $((soak_s + 120)) with_cluster -m models/gosling --batch-invariant \
         --gpu-memory-utilization 0.3 --max-num-seqs 256 -- \
         "$BUILD/bin/gaggle-bench-cluster" --streams 256 --soak "$soak_s"
-    for name in memcheck racecheck; do
-        for test in norm rope activation sample; do
-            step "${name}_$test" 120 compute-sanitizer --tool $name --error-exitcode 3 \
-                "$BUILD/gpu/test_$test"
+}
+
+sanitizer() {
+    local tool test
+    for tool in memcheck racecheck; do
+        for test in "$BUILD"/gpu/test_*; do
+            step "${tool}_$(basename "$test")" 240 compute-sanitizer --tool $tool \
+                --error-exitcode 3 "$test"
         done
     done
 }
@@ -99,16 +124,16 @@ collect() {
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | sed 's/^/# /'
     echo "work,figure,unit,ceiling,ratio,commit"
     grep -h -E '^[a-z][a-z0-9_]*,[0-9.]+,' \
-        "$out"/bench_*.log "$out"/cluster_*.log | sed "s/\$/,$commit/"
+        "$out"/bench_*.log "$out"/cluster_256.log | sed "s/\$/,$commit/"
 }
 
-benches() {
+bench() {
     local prompt="--prompt-tokens 128 --output-tokens 128"
-    bench bench_decode_1 --streams 1 $prompt
-    bench bench_decode_32 --streams 32 $prompt
-    bench bench_decode_256 --streams 256 $prompt
-    bench bench_prefill_8192 --streams 1 --prompt-tokens 8192 --output-tokens 16
-    bench bench_invariant --streams 256 $prompt --batch-invariant
+    engine bench_decode_1 --streams 1 $prompt
+    engine bench_decode_32 --streams 32 $prompt
+    engine bench_decode_256 --streams 256 $prompt
+    engine bench_prefill_8192 --streams 1 --prompt-tokens 8192 --output-tokens 16
+    engine bench_invariant --streams 256 $prompt --batch-invariant
     mkdir -p "$out/8b" && cp $shape/config.json "$out/8b/"
     step make_checkpoint 300 python3 tests/gpu/random_checkpoint.py "$out/8b"
     step bench_load_8b 120 "$BUILD"/bin/gaggle-worker bench -m "$out/8b" --device cuda:0 \
@@ -118,15 +143,25 @@ benches() {
         step "bench_$name" 60 "$BUILD/gpu/bench_$name"
     done
     cp models/gosling/tokenizer.json $shape/ # any will do: the weights are random
+    engine cluster_engine --streams 256 --prompt-tokens 128 --output-tokens 512
+    local rate
+    rate=$(sed -n 's/^decode_256,\([0-9.]*\),token.*/\1/p' "$out/cluster_engine.log")
     step cluster_256 120 with_cluster -m $shape --load-format dummy --max-num-seqs 256 \
         --max-model-len 4096 -- \
-        "$BUILD/bin/gaggle-bench-cluster" --streams 256 --prompt-tokens 128 --output-tokens 512
+        "$BUILD/bin/gaggle-bench-cluster" --streams 256 --prompt-tokens 128 --output-tokens 512 \
+        --engine-rate "${rate:-0}"
     rm $shape/tokenizer.json
     collect >"$out/results.csv"
 }
 
 : >"$out/summary.txt"
 prepare BUILD cuda
-[ "$what" = bench ] || checks
-[ "$what" = check ] || benches
+if wanted kernels || wanted models; then
+    prepare BUILD_PTX75 cuda-ptx75
+    prepare BUILD_PTX86 cuda-ptx86
+fi
+export BUILD out
+for part in kernels models soak sanitizer bench; do
+    wanted $part && $part
+done
 exit $failed
