@@ -29,6 +29,8 @@
 #define READ_BYTES  (256ull * LIMIT_MIB) /* several times any cache */
 #define READ_PIECE  (1ull * LIMIT_MIB)
 #define BURN_ROUNDS 2000000ull /* about a tenth of a second a thread */
+#define CACHE_PIECE (8ull * LIMIT_MIB)
+#define CACHE_READS 512u /* pieces of the embedding, from its beginning again at its end */
 
 typedef struct bench {
     const char *dir, *load_format, *device;
@@ -51,9 +53,12 @@ typedef struct bench {
     sampling_params greedy;
 
     _Atomic uint64_t read_sum;
-    double read_bytes_per_s, flops_per_s; /* ceilings */
-    double prefill_s, decode_s;           /* all prompts; one step of all streams, on average */
-    double load_s;                        /* from the mapped model to a backend that is ready */
+    device_ceilings ceilings;
+    double page_cache_bytes_per_s;
+    double prefill_s, decode_s; /* all prompts; one step of all streams, on average */
+    uint64_t load_begin_ns;
+    double upload_s; /* from the mapped model to weights on the device */
+    double load_s;   /* to a backend that is ready */
 } bench;
 
 static double seconds_since(uint64_t start_ns)
@@ -101,7 +106,8 @@ static void measure_cpu_ceilings(bench *s)
 {
     uint64_t start = clock_now_ns();
     thread_pool_run(s->pool, READ_BYTES / READ_PIECE, read_piece, s);
-    s->read_bytes_per_s = larger(s->read_bytes_per_s, (double)READ_BYTES / seconds_since(start));
+    s->ceilings.read_bytes_per_s =
+        larger(s->ceilings.read_bytes_per_s, (double)READ_BYTES / seconds_since(start));
 
     size_t count;
     float sink = 0.5f;
@@ -109,7 +115,57 @@ static void measure_cpu_ceilings(bench *s)
     uint32_t pieces = 10u * thread_pool_size(s->pool);
     start = clock_now_ns();
     thread_pool_run(s->pool, pieces, burn_piece, s);
-    s->flops_per_s = larger(s->flops_per_s, (double)flops * (double)pieces / seconds_since(start));
+    s->ceilings.flops_per_s =
+        larger(s->ceilings.flops_per_s, (double)flops * (double)pieces / seconds_since(start));
+}
+
+static uint64_t elements(const weight *w)
+{
+    return (uint64_t)w->rows * w->cols;
+}
+
+static uint64_t weight_bytes(const weight *w)
+{
+    return elements(w) * dtype_size(w->type);
+}
+
+typedef struct cache_reader {
+    const model *model;
+    uint8_t *pieces; /* [threads][CACHE_PIECE] */
+    _Atomic bool failed;
+} cache_reader;
+
+static void read_cached_piece(void *ctx, uint32_t item, uint32_t thread)
+{
+    cache_reader *r = ctx;
+    const weight *w = &r->model->embedding;
+    uint64_t size = weight_bytes(w);
+    uint64_t piece = size < CACHE_PIECE ? size : CACHE_PIECE;
+    uint64_t begin = item % (size / piece) * piece;
+    error err;
+    if (model_read(r->model, (const uint8_t *)w->data + begin, piece,
+                   r->pieces + thread * CACHE_PIECE, &err) != ST_OK)
+        atomic_store(&r->failed, true);
+}
+
+/* How fast all cores together read weights that the page cache holds, after a first round that
+ * brings them there. */
+static status measure_page_cache(bench *s, error *err)
+{
+    thread_pool *pool;
+    status st = thread_pool_create(&pool, thread_pool_cores(), err);
+    if (st != ST_OK) return st;
+    cache_reader reader = {.model = s->model,
+                           .pieces = mem_alloc(thread_pool_size(pool) * CACHE_PIECE)};
+    thread_pool_run(pool, CACHE_READS, read_cached_piece, &reader);
+    uint64_t begin = clock_now_ns();
+    thread_pool_run(pool, CACHE_READS, read_cached_piece, &reader);
+    uint64_t size = weight_bytes(&s->model->embedding);
+    if (size > CACHE_PIECE) size = CACHE_PIECE;
+    s->page_cache_bytes_per_s = (double)(CACHE_READS * size) / seconds_since(begin);
+    mem_free(reader.pieces);
+    thread_pool_destroy(pool);
+    return reader.failed ? error_set(err, ST_UNAVAILABLE, "cannot read the weights") : ST_OK;
 }
 
 /* -- figures ------------------------------------------------------------------- */
@@ -192,11 +248,6 @@ static status measure_round(bench *s, error *err)
 
 /* -- sums ---------------------------------------------------------------------- */
 
-static uint64_t elements(const weight *w)
-{
-    return (uint64_t)w->rows * w->cols;
-}
-
 static double prefill_flops(const bench *s)
 {
     const model *m = s->model;
@@ -244,21 +295,23 @@ static void print_results(const bench *s)
             "rounds\nceilings: %.1f GB/s read, %.1f GFLOP/s multiply-add\n",
             s->backend->device, s->model->config.architecture,
             (double)s->model->weight_bytes / LIMIT_MIB, s->prompt_tokens, s->output_tokens,
-            s->streams, s->rounds, s->read_bytes_per_s * 1e-9, s->flops_per_s * 1e-9);
+            s->streams, s->rounds, s->ceilings.read_bytes_per_s * 1e-9,
+            s->ceilings.flops_per_s * 1e-9);
     puts("work,figure,unit,ceiling,ratio");
     print_line("decode", s->streams, s->streams / s->decode_s, "token/s",
-               s->streams * s->read_bytes_per_s / step_bytes);
+               s->streams * s->ceilings.read_bytes_per_s / step_bytes);
     print_line("decode", s->streams, step_bytes / s->decode_s * 1e-9, "GB/s",
-               s->read_bytes_per_s * 1e-9);
+               s->ceilings.read_bytes_per_s * 1e-9);
     print_line("prefill", s->prompt_tokens, tokens / s->prefill_s, "token/s",
-               tokens * s->flops_per_s / flops);
+               tokens * s->ceilings.flops_per_s / flops);
     print_line("prefill", s->prompt_tokens, flops / s->prefill_s * 1e-9, "GFLOP/s",
-               s->flops_per_s * 1e-9);
+               s->ceilings.flops_per_s * 1e-9);
     if (s->choice.cuda == NULL || s->model->is_dummy) return;
-    double weight_bytes = (double)s->model->weight_bytes;
-    fprintf(stderr, "load           %10.2f s, %.1f GB/s\n", s->load_s,
-            weight_bytes / s->load_s * 1e-9);
-    printf("load_%.0fb,%.2f,s,,\n", weight_bytes / 2e9, s->load_s);
+    fprintf(stderr, "ready after %.2f s; reading from the page cache %.1f GB/s, PCIe %.1f GB/s\n",
+            s->load_s, s->page_cache_bytes_per_s * 1e-9, s->ceilings.upload_bytes_per_s * 1e-9);
+    print_line("upload", (uint32_t)((double)s->model->weight_bytes / LIMIT_MIB),
+               (double)s->model->weight_bytes / s->upload_s * 1e-9, "GB/s",
+               shorter(s->ceilings.upload_bytes_per_s, s->page_cache_bytes_per_s) * 1e-9);
 }
 
 /* -- setup --------------------------------------------------------------------- */
@@ -302,13 +355,18 @@ static status parse(bench *s, int argc, char **argv, error *err)
     return device_choose(&s->choice, s->device, err);
 }
 
+static void on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    bench *s = ctx;
+    if (done == total) s->upload_s = seconds_since(s->load_begin_ns);
+}
+
 static status create_backend(bench *s, error *err)
 {
     load_format format = device_load_format(&s->choice, strcmp(s->load_format, "dummy") == 0);
     status st = ST_OK;
     if (s->choice.cuda != NULL)
-        st = s->choice.cuda->measure_ceilings(s->choice.ordinal, &s->read_bytes_per_s,
-                                              &s->flops_per_s, err);
+        st = s->choice.cuda->measure_ceilings(s->choice.ordinal, &s->ceilings, err);
     if (st != ST_OK) return st;
     st = model_load(&s->model, s->dir, format, NULL, NULL, err);
     if (st != ST_OK) return st;
@@ -324,10 +382,13 @@ static status create_backend(bench *s, error *err)
                                .batch_invariant = s->batch_invariant,
                                .eager = s->enforce_eager};
     char plan[CUDA_PLAN_TEXT];
-    uint64_t start = clock_now_ns();
-    st = device_create_backend(&s->backend, &s->choice, s->model, &options, NULL, NULL, plan, err);
+    s->load_begin_ns = clock_now_ns();
+    st = device_create_backend(&s->backend, &s->choice, s->model, &options, on_progress, s, plan,
+                               err);
     if (st != ST_OK) return st;
-    s->load_s = seconds_since(start);
+    s->load_s = seconds_since(s->load_begin_ns);
+    if (s->choice.cuda != NULL && !s->model->is_dummy) st = measure_page_cache(s, err);
+    if (st != ST_OK) return st;
     fputs(plan, stderr);
     s->blocks_per_stream = (tokens + LIMIT_KV_BLOCK_TOKENS - 1) / LIMIT_KV_BLOCK_TOKENS;
     uint64_t needed = (uint64_t)s->blocks_per_stream * s->streams;

@@ -67,8 +67,9 @@ with_cluster() {
     local router=$!
     "$BUILD"/bin/gaggle-worker --router "$worker_url" --device cuda:0 "${flags[@]}" \
         >"$out/worker.ready" 2>"$out/worker.log" &
-    local worker=$! code=0
+    local worker=$! code=0 begin=$EPOCHREALTIME
     while [ ! -s "$out/worker.ready" ] && kill -0 $worker 2>/dev/null; do sleep 0.2; done
+    awk "BEGIN { printf \"worker ready after %.2f s\n\", $EPOCHREALTIME - $begin }"
     "$@" --router "$url" || code=$?
     kill -TERM $worker && wait $worker || code=$?
     kill -TERM $router && wait $router || code=$?
@@ -124,7 +125,7 @@ collect() {
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | sed 's/^/# /'
     echo "work,figure,unit,ceiling,ratio,commit"
     grep -h -E '^[a-z][a-z0-9_]*,[0-9.]+,' \
-        "$out"/bench_*.log "$out"/cluster_256.log | sed "s/\$/,$commit/"
+        "$out"/bench_*.log "$out"/cluster_256.log "$out"/load_8b.csv | sed "s/\$/,$commit/"
 }
 
 bench() {
@@ -136,13 +137,15 @@ bench() {
     engine bench_invariant --streams 256 $prompt --batch-invariant
     mkdir -p "$out/8b" && cp $shape/config.json "$out/8b/"
     step make_checkpoint 300 python3 tests/gpu/random_checkpoint.py "$out/8b"
-    step bench_load_8b 120 "$BUILD"/bin/gaggle-worker bench -m "$out/8b" --device cuda:0 \
+    step bench_upload 120 "$BUILD"/bin/gaggle-worker bench -m "$out/8b" --device cuda:0 \
         --rounds 1 --prompt-tokens 16 --output-tokens 2
+    cp models/gosling/tokenizer.json "$out/8b/" # any will do: the weights are random
+    step ready_8b 60 with_cluster -m "$out/8b" -- true
     rm -r "$out/8b"
     for name in attention_sm90 attention gemm elementwise sample; do
         step "bench_$name" 60 "$BUILD/gpu/bench_$name"
     done
-    cp models/gosling/tokenizer.json $shape/ # any will do: the weights are random
+    cp models/gosling/tokenizer.json $shape/
     engine cluster_engine --streams 256 --prompt-tokens 128 --output-tokens 512
     local rate
     rate=$(sed -n 's/^decode_256,\([0-9.]*\),token.*/\1/p' "$out/cluster_engine.log")
@@ -151,6 +154,8 @@ bench() {
         "$BUILD/bin/gaggle-bench-cluster" --streams 256 --prompt-tokens 128 --output-tokens 512 \
         --engine-rate "${rate:-0}"
     rm $shape/tokenizer.json
+    sed -n 's/^worker ready after \([0-9.]*\) s$/load_8b,\1,s,6,/p' "$out/ready_8b.log" \
+        >"$out/load_8b.csv"
     collect >"$out/results.csv"
 }
 

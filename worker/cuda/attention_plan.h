@@ -20,10 +20,9 @@ typedef struct attention_sequence {
     uint32_t block_begin; /* its first entry in the step's block tables */
 } attention_sequence;
 
-/* A decode chunk has at least this many keys (they cost 3 % of their KV bytes in partial results at
- * 4 heads a KV head), and no token has more chunks than that. */
+/* A decode chunk has at least this many keys: they cost 3 % of their KV bytes in partial results at
+ * 4 heads a KV head. */
 #define ATTENTION_CHUNK_TOKENS 256u
-#define ATTENTION_CHUNKS_MAX   65u
 
 /* Items of token_count tokens in sequences that tile_tokens cuts: never more. */
 static inline size_t attention_plan_prefill_items_max(size_t token_count, size_t sequence_count,

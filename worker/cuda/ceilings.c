@@ -1,10 +1,13 @@
 #include "worker/cuda/ceilings.h"
 
+#include <string.h>
+
 #include "worker/cuda/device.h"
 #include "worker/cuda/gemm_library.h"
 #include "worker/cuda/kernels/convert.h"
 
 #define COPY_BYTES (1ull << 30)
+#define PINNED     (256ull << 20)
 #define SIDE       8192u
 #define ROUNDS     5
 #define REPEATS    8
@@ -52,6 +55,32 @@ static status measure_copy(timer *t, double *bytes_per_s, error *err)
     return st;
 }
 
+static status measure_upload(timer *t, double *bytes_per_s, error *err)
+{
+    void *memory, *pinned;
+    status st = gpu_alloc(t->gpu, &memory, PINNED, "an upload to measure", err);
+    if (st == ST_OK)
+        st = gpu_check(t->gpu, cudaHostAlloc(&pinned, PINNED, cudaHostAllocDefault), err,
+                       "cudaHostAlloc of an upload to measure");
+    if (st != ST_OK) return st;
+    memset(pinned, 1, PINNED);
+    for (int round = 0; round < ROUNDS && st == ST_OK; round++) {
+        double seconds;
+        st = timer_start(t, err);
+        for (int i = 0; i < REPEATS && st == ST_OK; i++)
+            st = gpu_check(
+                t->gpu,
+                cudaMemcpyAsync(memory, pinned, PINNED, cudaMemcpyHostToDevice, t->gpu->stream),
+                err, "cudaMemcpyAsync from pinned memory");
+        if (st == ST_OK) st = timer_stop(t, &seconds, err);
+        if (st != ST_OK) break;
+        double rate = (double)PINNED * REPEATS / seconds;
+        if (rate > *bytes_per_s) *bytes_per_s = rate;
+    }
+    cudaFreeHost(pinned);
+    return st;
+}
+
 static status run_products(timer *t, gemm_library *l, const gemm_shape *shape, void *d, void *x,
                            void *w, double *flops_per_s, error *err)
 {
@@ -92,16 +121,17 @@ static status measure_product(timer *t, double *flops_per_s, error *err)
     return st;
 }
 
-status ceilings_measure(uint32_t ordinal, double *bytes_per_s, double *flops_per_s, error *err)
+status ceilings_measure(uint32_t ordinal, device_ceilings *out, error *err)
 {
     gpu g;
     timer t = {.gpu = &g};
-    *bytes_per_s = *flops_per_s = 0.0;
+    *out = (device_ceilings){0};
     status st = gpu_open(&g, (int)ordinal, 0, err);
     if (st == ST_OK) st = gpu_check(&g, cudaEventCreate(&t.begin), err, "cudaEventCreate");
     if (st == ST_OK) st = gpu_check(&g, cudaEventCreate(&t.end), err, "cudaEventCreate");
-    if (st == ST_OK) st = measure_copy(&t, bytes_per_s, err);
-    if (st == ST_OK) st = measure_product(&t, flops_per_s, err);
+    if (st == ST_OK) st = measure_copy(&t, &out->read_bytes_per_s, err);
+    if (st == ST_OK) st = measure_upload(&t, &out->upload_bytes_per_s, err);
+    if (st == ST_OK) st = measure_product(&t, &out->flops_per_s, err);
     if (t.begin != NULL) cudaEventDestroy(t.begin);
     if (t.end != NULL) cudaEventDestroy(t.end);
     gpu_close(&g);

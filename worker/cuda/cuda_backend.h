@@ -11,6 +11,13 @@
 #define CUDA_DOOR_VERSION 1u
 #define CUDA_PLAN_TEXT    1024
 
+/* What a device itself can do, measured, to hold figures against. */
+typedef struct device_ceilings {
+    double read_bytes_per_s;   /* of its memory */
+    double flops_per_s;        /* of a matrix product, a multiply-add as two */
+    double upload_bytes_per_s; /* from pinned memory of the host; 0: the device is the host */
+} device_ceilings;
+
 typedef struct cuda_door {
     uint32_t version; /* CUDA_DOOR_VERSION; the first member, for ever */
 
@@ -25,9 +32,7 @@ typedef struct cuda_door {
                      void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                      char plan_text[CUDA_PLAN_TEXT], error *err);
 
-    /* What the device itself can do: cuda/ceilings.h. */
-    status (*measure_ceilings)(uint32_t ordinal, double *bytes_per_s, double *flops_per_s,
-                               error *err);
+    status (*measure_ceilings)(uint32_t ordinal, device_ceilings *out, error *err);
 } cuda_door;
 
 extern const cuda_door gaggle_cuda_door __attribute__((visibility("default")));

@@ -4,15 +4,12 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "common/check.h"
 #include "common/mem.h"
 #include "worker/cuda/kernels/convert.h"
 
-/* One pinned buffer; two a thread, so that one fills while the other travels. Eight threads move
- * the page cache at more than PCIe 4 takes. */
+/* One pinned buffer; two a thread, so that one fills while the other travels. */
 #define PIECE_BYTES (8ull << 20)
 #define THREADS_MAX 8
 #define BUFFERS     2
@@ -179,6 +176,7 @@ uint64_t gpu_weights_bytes(const model *m, kernel_dtype type)
 
 typedef struct mover {
     gpu *gpu;
+    const model *model;
     const transfer_list *list;
     uint64_t *piece_begin; /* [list->count + 1] pieces before each transfer */
     unsigned long long *counts;
@@ -186,7 +184,8 @@ typedef struct mover {
     uint8_t *staging; /* the same on the device, for what must be converted */
     _Atomic uint64_t next_piece, bytes_done;
     _Atomic int failure; /* a cudaError_t; the first */
-    _Atomic int next_thread;
+    status read_failure; /* by the thread that set `failure`, where reading was what failed */
+    error why;
     uint64_t bytes_total;
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
@@ -211,8 +210,9 @@ static uint32_t transfer_of(const mover *m, uint64_t piece)
     return low;
 }
 
+/* Where reading fails, that is in *read. */
 static cudaError_t move_piece(mover *m, uint64_t piece, uint8_t *pinned, uint8_t *staging,
-                              cudaStream_t stream)
+                              cudaStream_t stream, status *read, error *err)
 {
     uint32_t index = transfer_of(m, piece);
     const transfer *t = &m->list->items[index];
@@ -223,16 +223,8 @@ static cudaError_t move_piece(mover *m, uint64_t piece, uint8_t *pinned, uint8_t
     const uint8_t *source = (const uint8_t *)t->source + begin * element_bytes(t->source_type);
     uint8_t *out = (uint8_t *)t->out + begin * element_bytes(t->out_type);
 
-    /* One call for all page faults of the piece; without it (older kernels) they come one by one.
-     */
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
-    uintptr_t first = (uintptr_t)source & ~page;
-#ifdef MADV_POPULATE_READ
-    madvise((void *)first, (uintptr_t)source + bytes - first, MADV_POPULATE_READ);
-#else
-    madvise((void *)first, (uintptr_t)source + bytes - first, MADV_WILLNEED);
-#endif
-    memcpy(pinned, source, bytes);
+    *read = model_read(m->model, source, bytes, pinned, err);
+    if (*read != ST_OK) return cudaErrorUnknown;
     bool same = t->source_type == t->out_type && t->add == 0.0f;
     cudaError_t code =
         cudaMemcpyAsync(same ? out : staging, pinned, bytes, cudaMemcpyHostToDevice, stream);
@@ -260,6 +252,8 @@ static void *move_pieces(void *ctx)
     for (uint32_t i = 0; i < BUFFERS && code == cudaSuccess; i++)
         code = cudaEventCreateWithFlags(&moved[i], cudaEventDisableTiming);
 
+    status read = ST_OK;
+    error why;
     uint64_t pieces = m->piece_begin[m->list->count];
     for (uint32_t turn = 0; code == cudaSuccess && atomic_load(&m->failure) == cudaSuccess;
          turn++) {
@@ -269,14 +263,18 @@ static void *move_pieces(void *ctx)
         uint64_t at = ((uint64_t)self->index * BUFFERS + which) * PIECE_BYTES;
         if (turn >= BUFFERS) code = cudaEventSynchronize(moved[which]);
         if (code == cudaSuccess)
-            code = move_piece(m, piece, m->pinned + at, m->staging + at, stream);
+            code = move_piece(m, piece, m->pinned + at, m->staging + at, stream, &read, &why);
         if (code == cudaSuccess) code = cudaEventRecord(moved[which], stream);
         if (self->index == 0 && m->progress != NULL)
             m->progress(m->progress_ctx, atomic_load(&m->bytes_done), m->bytes_total);
     }
     if (code == cudaSuccess) code = cudaStreamSynchronize(stream);
     int none = cudaSuccess;
-    if (code != cudaSuccess) atomic_compare_exchange_strong(&m->failure, &none, (int)code);
+    if (code != cudaSuccess && atomic_compare_exchange_strong(&m->failure, &none, (int)code) &&
+        read != ST_OK) {
+        m->read_failure = read;
+        m->why = why;
+    }
     for (uint32_t i = 0; i < BUFFERS; i++)
         if (moved[i] != NULL) cudaEventDestroy(moved[i]);
     if (stream != NULL) cudaStreamDestroy(stream);
@@ -325,9 +323,12 @@ static status move_all(mover *m, error *err)
                        "cudaMalloc of %llu bytes to convert in", (unsigned long long)bytes);
     if (st == ST_OK) {
         run_threads(m, threads);
+        st = m->read_failure;
+        if (st != ST_OK) *err = m->why;
+    }
+    if (st == ST_OK)
         st = gpu_check(m->gpu, (cudaError_t)atomic_load(&m->failure), err,
                        "the copy of %llu bytes of weights", (unsigned long long)m->bytes_total);
-    }
     if (st == ST_OK && m->progress != NULL)
         m->progress(m->progress_ctx, m->bytes_total, m->bytes_total);
     if (m->pinned != NULL) cudaFreeHost(m->pinned);
@@ -390,8 +391,12 @@ status gpu_weights_upload(gpu_weights *w, gpu *g, const model *m, kernel_dtype t
     if (m->is_dummy) {
         st = make_up(g, &list, err);
     } else {
-        mover all = {
-            .gpu = g, .list = &list, .counts = counts, .progress = progress, .progress_ctx = ctx};
+        mover all = {.gpu = g,
+                     .model = m,
+                     .list = &list,
+                     .counts = counts,
+                     .progress = progress,
+                     .progress_ctx = ctx};
         st = move_all(&all, err);
     }
     if (st == ST_OK) st = read_counts(g, w, counts, err);

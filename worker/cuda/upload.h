@@ -2,7 +2,7 @@
  * want.
  *
  * q, k and v lie behind each other, and so do gate and up, so that each is one product. Matrices
- * become T; norms (with their 1 +) and biases float. Threads copy from the page cache into pinned
+ * become T; norms (with their 1 +) and biases float. Threads read from the page cache into pinned
  * buffers, whose way to the device overlaps with the next copy; what is not T already is converted
  * on the device. Numbers that T cannot hold are counted.
  *
@@ -49,7 +49,7 @@ uint64_t gpu_weights_bytes(const model *m, kernel_dtype type);
 
 /* Allocates on `g` and fills; dummy models are made up on the device. `progress` (may be NULL) is
  * called by this thread. On failure gpu_weights_fini() is still fine; the device's memory goes with
- * gpu_close(). ST_RESOURCE_EXHAUSTED, ST_INTERNAL (a CUDA call). */
+ * gpu_close(). ST_RESOURCE_EXHAUSTED, ST_INTERNAL (a CUDA call), ST_UNAVAILABLE (reading). */
 MUST_USE status gpu_weights_upload(gpu_weights *w, gpu *g, const model *m, kernel_dtype type,
                                    void (*progress)(void *ctx, uint64_t done, uint64_t total),
                                    void *ctx, error *err);

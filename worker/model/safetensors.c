@@ -30,6 +30,7 @@ struct safetensors {
     size_t size;
     size_t data_begin;         /* offset_bytes of the tensors' data */
     void *mapping;             /* NULL: `bytes` are the caller's */
+    int fd;                    /* of what is mapped; -1 */
     safetensors_header header; /* entries sorted by offset */
     const tensor **by_name;    /* [count] */
 };
@@ -179,6 +180,7 @@ status safetensors_parse(safetensors **out, const uint8_t *bytes, size_t size, e
     safetensors *file = mem_calloc(1, sizeof *file);
     file->bytes = bytes;
     file->size = size;
+    file->fd = -1;
     status st = check_file(file, err);
     if (st != ST_OK) {
         safetensors_close(file);
@@ -188,8 +190,8 @@ status safetensors_parse(safetensors **out, const uint8_t *bytes, size_t size, e
     return ST_OK;
 }
 
-/* Map the whole of `path`; an empty file is mapped as NULL. */
-static status map_file(void **mapping, size_t *size, const char *path, error *err)
+/* Map the whole of `path`; an empty file is mapped as NULL. On failure nothing stays open. */
+static status map_file(void **mapping, size_t *size, int *fd_out, const char *path, error *err)
 {
     struct stat info;
     status st = ST_OK;
@@ -213,7 +215,8 @@ static status map_file(void **mapping, size_t *size, const char *path, error *er
                            "cannot map %s (%zu bytes): %s", path, *size, strerror(errno));
         }
     }
-    close(fd);
+    if (st != ST_OK) close(fd);
+    *fd_out = fd;
     return st;
 }
 
@@ -221,14 +224,17 @@ status safetensors_open(safetensors **out, const char *path, error *err)
 {
     void *mapping;
     size_t size;
-    status st = map_file(&mapping, &size, path, err);
+    int fd = -1;
+    status st = map_file(&mapping, &size, &fd, path, err);
     if (st != ST_OK) return st;
     st = safetensors_parse(out, mapping, size, err);
     if (st != ST_OK) {
         if (mapping != NULL) munmap(mapping, size);
+        close(fd);
         return error_prefix(err, st, "%s", path);
     }
     (*out)->mapping = mapping;
+    (*out)->fd = fd;
     return ST_OK;
 }
 
@@ -238,6 +244,7 @@ void safetensors_close(safetensors *file)
     safetensors_header_fini(&file->header);
     mem_free(file->by_name);
     if (file->mapping != NULL) munmap(file->mapping, file->size);
+    if (file->fd >= 0) close(file->fd);
     mem_free(file);
 }
 
@@ -271,4 +278,27 @@ const uint8_t *safetensors_bytes(const safetensors *file, size_t *size, size_t *
     *size = file->size;
     *data_begin = file->data_begin;
     return file->bytes;
+}
+
+bool safetensors_holds(const safetensors *file, const void *from)
+{
+    return (uintptr_t)from >= (uintptr_t)file->bytes &&
+           (uintptr_t)from - (uintptr_t)file->bytes < file->size;
+}
+
+status safetensors_read(const safetensors *file, const void *from, size_t size, void *to,
+                        error *err)
+{
+    size_t offset = (size_t)((const uint8_t *)from - file->bytes), done = 0;
+    CHECK(file->fd >= 0 && safetensors_holds(file, from) && size <= file->size - offset);
+    while (done < size) {
+        ssize_t n = pread(file->fd, (uint8_t *)to + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0)
+            return error_set(err, ST_UNAVAILABLE, "cannot read %zu bytes of weights at %zu: %s",
+                             size - done, offset + done,
+                             n < 0 ? strerror(errno) : "the file was cut short");
+        done += (size_t)n;
+    }
+    return ST_OK;
 }

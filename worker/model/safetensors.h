@@ -11,6 +11,7 @@
 #ifndef GAGGLE_WORKER_MODEL_SAFETENSORS_H
 #define GAGGLE_WORKER_MODEL_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,6 +52,15 @@ void safetensors_close(safetensors *file); /* NULL is fine */
 size_t safetensors_count(const safetensors *file);
 const tensor *safetensors_at(const safetensors *file, size_t index);       /* in the data's order */
 const tensor *safetensors_find(const safetensors *file, const char *name); /* NULL = not there */
+
+/* Does `from` point into this file's mapping? */
+bool safetensors_holds(const safetensors *file, const void *from);
+
+/* Copy what is mapped at `from` (of an opened file) by read(): about twice as fast as through the
+ * mapping, whose pages would have to be mapped one by one. ST_UNAVAILABLE: an I/O error, or the
+ * file was cut short. */
+MUST_USE status safetensors_read(const safetensors *file, const void *from, size_t size, void *to,
+                                 error *err);
 
 /* The whole file, and where in it the tensors' data begins. */
 const uint8_t *safetensors_bytes(const safetensors *file, size_t *size, size_t *data_begin);

@@ -477,6 +477,17 @@ void model_limit_context(model *m, uint32_t tokens)
     XXH3_freeState(hash);
 }
 
+status model_read(const model *m, const void *from, size_t size, void *to, error *err)
+{
+    const checkpoint none = {0};
+    const checkpoint *files = m->storage != NULL ? &m->storage->files : &none;
+    for (size_t i = 0; i < files->file_count; i++)
+        if (safetensors_holds(files->files[i], from))
+            return safetensors_read(files->files[i], from, size, to, err);
+    memcpy(to, from, size); /* made up, or copied to be aligned */
+    return ST_OK;
+}
+
 void model_destroy(model *m)
 {
     if (m == NULL) return;

@@ -43,8 +43,8 @@ typedef struct model {
     layer_weights *layers; /* [config.layer_count] */
     uint64_t weight_bytes; /* of all tensors used */
     bool is_dummy;
-    char revision[33]; /* hash over config and tensor table: equal files, equal text */
-    struct model_storage *storage;
+    char revision[33];             /* hash over config and tensor table: equal files, equal text */
+    struct model_storage *storage; /* NULL: not from model_load() */
 } model;
 
 typedef enum load_format {
@@ -64,6 +64,10 @@ MUST_USE status model_load(model **out, const char *dir, load_format format,
                            void (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                            error *err);
 void model_destroy(model *m); /* NULL is fine */
+
+/* Copy `size` bytes of a weight, from `from` within its data, by the fastest way there is. What
+ * safetensors_read() returns. Any thread. */
+MUST_USE status model_read(const model *m, const void *from, size_t size, void *to, error *err);
 
 /* Serve contexts of at most `tokens` (<= config.context_max), before a backend is made. This may
  * choose other rope frequencies (config.h); the revision then changes with them. */

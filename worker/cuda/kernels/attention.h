@@ -119,13 +119,15 @@ cudaError_t attention_prefill(const kernel_device *device, const attention_prefi
  *
  * cost    bytes of the visible keys and values, once; partials add 8 * heads * (head_stride + 2)
  *         bytes a chunk, which stay in L2 */
+#define ATTENTION_CHUNKS_MAX 65u /* of one token */
+
 typedef struct attention_decode_item {
     uint32_t token;       /* row in q and out */
     uint32_t block_begin; /* in block_tables: the entry of its sequence's position 0 */
     uint32_t key_begin;   /* this chunk's first visible key */
     uint32_t key_end;     /* one past its last; the token's own position + 1 in its last chunk */
     uint32_t chunk;       /* 0..chunk_count-1 */
-    uint32_t chunk_count; /* of this token */
+    uint32_t chunk_count; /* of this token, 1..ATTENTION_CHUNKS_MAX */
     uint32_t slot_begin;  /* in partials: its token's first chunk's; unused with one chunk */
     uint32_t position;    /* of the token */
 } attention_decode_item;

@@ -39,7 +39,15 @@ struct decode_form {
     static constexpr int RingBytes = 16 * Warps * WarpChunks;
     static constexpr int OutputBytes = Warps * 8 * Head * (int)sizeof(float); /* 8 rows at a time */
     static constexpr int SharedBytes = RingBytes + (Ahead ? OutputBytes : 0);
+    /* Of an SM: sm_75's, the least of sm_80 to sm_89 (sm_86's), sm_90's; from sm_80 every block
+     * costs 1 KiB more. */
+    static constexpr int SmBytes = ArchMin >= 900   ? 228 * 1024
+                                   : ArchMin >= 800 ? 100 * 1024
+                                                    : 65536;
+    static constexpr int ReservedBytes = ArchMin >= 800 ? 1024 : 0;
     static_assert(RingBytes >= OutputBytes, "outputs fit the ring");
+    static_assert(16 * ATTENTION_CHUNKS_MAX * sizeof(float) <= OutputBytes, "so do weights");
+    static_assert(BlocksAnSm * (SharedBytes + ReservedBytes) <= SmBytes, "as many as an SM holds");
 };
 
 /* sm_75: as many as its 64 KiB hold. */
@@ -58,14 +66,6 @@ using large_decode = decode_form<T, Head, 900, Head <= 96 ? 4 : 3,
                                  Head == 64    ? 3
                                  : Head <= 128 ? 2
                                                : 1>;
-
-static_assert(small_decode<__half, 256>::SharedBytes <= 64 * 1024, "sm_75's shared memory");
-static_assert(small_decode<__half, 128>::SharedBytes <= 64 * 1024, "sm_75's shared memory");
-static_assert(medium_decode<__half, 256>::SharedBytes <= 99 * 1024, "sm_86's shared memory");
-static_assert(medium_decode<__half, 128>::SharedBytes <= 99 * 1024, "sm_86's shared memory");
-static_assert(large_decode<__half, 256>::SharedBytes <= 227 * 1024, "sm_90's shared memory");
-static_assert(2 * (large_decode<__half, 128>::SharedBytes + 1024) <= 228 * 1024, "two an SM");
-static_assert(3 * (large_decode<__half, 64>::SharedBytes + 1024) <= 228 * 1024, "three an SM");
 
 /* -- one unit: an item, a KV head, and at most 16 of its query heads ------------------------- */
 

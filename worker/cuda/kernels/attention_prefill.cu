@@ -40,6 +40,8 @@ struct prefill_form {
     static constexpr int QueryChunks = QueryShared ? Rows * Head / 8 : 0;
     static constexpr int SharedBytes = 16 * (2 * Stages * TileChunks + QueryChunks);
     static constexpr int ArchMin = Stages == 2 ? 900 : 750;
+    static_assert(SharedBytes <= (ArchMin >= 900 ? 227 : 64) * 1024, "a block's, on the least SM");
+    static_assert(Warps > 1 || SharedBytes <= 48 * 1024, "nobody raises the single form's limit");
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
     static constexpr int BlocksAnSm = 2; /* more registers: shared memory has room for no more */
 #else
@@ -57,9 +59,6 @@ static constexpr bool has_wide_form(uint32_t head_stride)
     return head_stride <= 128;
 }
 
-static_assert(narrow_form<__half, 128>::SharedBytes <= 64 * 1024, "sm_75's shared memory");
-static_assert(narrow_form<__half, 256>::SharedBytes <= 64 * 1024, "sm_75's shared memory");
-static_assert(single_form<__half, 128>::SharedBytes <= 64 * 1024, "sm_75's shared memory");
 static_assert(2 * (wide_form<__half, 128>::SharedBytes + 1024) <= 227 * 1024, "two blocks an SM");
 
 /* -- loading tiles --------------------------------------------------------------------- */

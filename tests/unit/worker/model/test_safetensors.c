@@ -448,6 +448,42 @@ static void test_paths_that_are_no_such_file_are_told_apart(void **state)
     safetensors_close(NULL);
 }
 
+static void test_reading_gives_what_is_mapped_and_notices_a_file_cut_short(void **state)
+{
+    (void)state;
+    static const char header[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],"
+                                 "\"data_offsets\":[0,16]}}";
+    const char *scratch = getenv("GAGGLE_TEST_TMP");
+    char path[PATH_MAX];
+    error err = {0};
+    safetensors *file = NULL;
+    snprintf(path, sizeof path, "%s/read.safetensors", scratch == NULL ? "/tmp" : scratch);
+    buffer bytes = build(header, strlen(header), 16);
+    for (size_t i = 0; i < 16; i++)
+        bytes.data[bytes.size - 16 + i] = (uint8_t)(100 + i);
+    FILE *out = fopen(path, "wb");
+    assert_non_null(out);
+    assert_int_equal(fwrite(bytes.data, 1, bytes.size, out), bytes.size);
+    fclose(out);
+
+    assert_int_equal(safetensors_open(&file, path, &err), ST_OK);
+    const uint8_t *data = safetensors_find(file, "a")->data;
+    uint8_t found[16];
+    assert_true(safetensors_holds(file, data) && safetensors_holds(file, data + 15));
+    assert_false(safetensors_holds(file, data + 16));
+    assert_false(safetensors_holds(file, bytes.data));
+    assert_int_equal(safetensors_read(file, data, 16, found, &err), ST_OK);
+    assert_memory_equal(found, data, 16);
+    assert_int_equal(safetensors_read(file, data + 5, 3, found, &err), ST_OK);
+    assert_memory_equal(found, data + 5, 3);
+
+    assert_int_equal(truncate(path, (off_t)bytes.size - 1), 0);
+    assert_int_equal(safetensors_read(file, data, 16, found, &err), ST_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "cut short"));
+    safetensors_close(file);
+    buffer_free(&bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -462,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_a_header_of_many_entries_costs_a_few_times_itself),
         cmocka_unit_test(test_deep_nesting_is_refused_at_once),
         cmocka_unit_test(test_paths_that_are_no_such_file_are_told_apart),
+        cmocka_unit_test(test_reading_gives_what_is_mapped_and_notices_a_file_cut_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
