@@ -1,6 +1,7 @@
 #!/bin/sh
-# clang-tidy with .clang-tidy's checks over every C file that the build compiles, as clang compiles
-# it. A process for each file: clang 14 forgets va_start() from the second file of a run on.
+# clang-tidy with .clang-tidy's checks over every C and CUDA file that the build compiles, as clang
+# compiles it: CUDA as the C++ of the emulated device. A process for each file: clang 14 forgets
+# va_start() from the second file of a run on.
 set -eu
 cd "$(dirname "$0")/.."
 tools/install-deps.sh clang clang-tidy
@@ -8,7 +9,7 @@ tools/install-deps.sh clang clang-tidy
 build=build-tidy
 mkdir -p "$build"
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=clang \
-    >"$build/configure.log" 2>&1 || { cat "$build/configure.log"; exit 1; }
+    -DCMAKE_CXX_COMPILER=clang++ >"$build/configure.log" 2>&1 || { cat "$build/configure.log"; exit 1; }
 cmake --build "$build" --target gaggle_pb >/dev/null # its header
 
 # Once each: the kernels are compiled for three instruction sets, some files for several tests.

@@ -63,8 +63,8 @@ typedef struct backend_class {
     status (*submit)(backend *b, const step_plan *plan, error *err);
     /* Wait for the oldest step that is not collected: one token for each sequence with
      * wants_sample, in plan order, into `sampled`.
-     * ST_INTERNAL from either: the device or the model's numbers are broken; the worker must not go
-     * on. */
+     * From either, and then the worker must not go on: ST_UNAVAILABLE, the device is broken, so
+     * that another worker may go on with its answers; ST_INTERNAL, the model's numbers are. */
     status (*collect)(backend *b, sampled_token *sampled, error *err);
     void (*destroy)(backend *b);
 } backend_class;

@@ -321,7 +321,7 @@ static status parse(bench *s, int argc, char **argv, error *err)
     const option_row rows[] = {
         {"model", 'm', OPTION_TEXT, &s->dir, "DIR", "Hugging Face model folder", 0, 0},
         {"load-format", 0, OPTION_TEXT, &s->load_format, "FORMAT",
-         "safetensors, or dummy: random weights of config.json's shape [safetensors]", 0, 0},
+         "safetensors or dummy (random weights) [safetensors]", 0, 0},
         {"device", 0, OPTION_TEXT, &s->device, "DEVICE", "cpu or cuda:N [cpu]", 0, 0},
         {"threads", 't', OPTION_U32, &s->threads, "N", "CPU threads [all]", 0,
          THREAD_POOL_THREADS_MAX},

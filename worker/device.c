@@ -64,23 +64,28 @@ static bool has_nvidia_driver(void)
     return access("/dev/nvidiactl", F_OK) == 0 || access("/proc/driver/nvidia", F_OK) == 0;
 }
 
-static status choose_auto(device_choice *out)
+static void choose_auto(device_choice *out)
 {
     error why = {0};
     uint32_t count;
     const cuda_door *door = NULL;
-    if (find_cuda(&door, &count, &why) == ST_OK)
+    status st = find_cuda(&door, &count, &why);
+    if (st == ST_OK)
         out->cuda = door;
     else if (has_nvidia_driver())
         log_warn("using the CPU although there is an NVIDIA driver: %s", why.text);
-    return ST_OK;
+    else if (st != ST_NOT_FOUND)
+        log_info("using the CPU: %s", why.text);
 }
 
 status device_choose(device_choice *out, const char *text, error *err)
 {
     *out = (device_choice){0};
     if (strcmp(text, "cpu") == 0) return ST_OK;
-    if (strcmp(text, "auto") == 0) return choose_auto(out);
+    if (strcmp(text, "auto") == 0) {
+        choose_auto(out);
+        return ST_OK;
+    }
     char *end = NULL;
     unsigned long ordinal = 0;
     if (strncmp(text, "cuda:", 5) == 0 && text[5] >= '0' && text[5] <= '9')

@@ -19,9 +19,9 @@ typedef struct device_choice {
     uint32_t ordinal;
 } device_choice;
 
-/* Read --device. Where `auto` falls back to the CPU although there are signs of a GPU, one line of
- * the log says why. ST_INVALID_ARGUMENT: not one of the above, or no such device; ST_UNAVAILABLE:
- * no CUDA device can be used, says why. */
+/* Read --device. Where `auto` falls back to the CPU although this build has the backend, or there
+ * is an NVIDIA driver, one line of the log says why. ST_INVALID_ARGUMENT: not one of the above, or
+ * no such device; ST_UNAVAILABLE: no CUDA device can be used, says why. */
 MUST_USE status device_choose(device_choice *out, const char *text, error *err);
 
 /* The model's form in which this device wants it: a GPU reads the weights itself. */

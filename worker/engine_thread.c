@@ -16,7 +16,6 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/limits.h"
-#include "common/log.h"
 #include "common/mem.h"
 #include "common/ring.h"
 #include "worker/engine/key_map.h"
@@ -253,7 +252,6 @@ static bool begin_turn(engine_thread *t, bool wait)
 
 static void record_step(engine_thread *t, uint64_t began_us, bool worked, const error *err)
 {
-    if (err->code != ST_OK) log_error("engine stopped: %s", err->text);
     pthread_mutex_lock(&t->lock);
     t->state.engine = engine_get_stats(t->engine);
     if (worked) t->state.step_us = (uint32_t)(now_us() - began_us);

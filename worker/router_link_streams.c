@@ -137,8 +137,12 @@ static void stream_finish(router_link *l, stream *s, finish_reason reason)
     stream_emit(l, s);
 }
 
+/* The device failed (ST_UNAVAILABLE): this worker is about to be gone, and no Finish is sent, so
+ * that the router does for its streams what it does for a dead worker's, and another one goes on
+ * with the answers. */
 static void stream_fail(router_link *l, stream *s, const error *why)
 {
+    if (why->code == ST_UNAVAILABLE) return;
     s->failure = *why;
     stream_finish(l, s, FINISH_FAILED);
 }

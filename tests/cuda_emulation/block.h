@@ -79,9 +79,9 @@ uint32_t lanes_alive();
 using exchange = void (*)(void *const arguments[32], uint32_t mask);
 void warp_exchange(uint32_t mask, const char *name, void *argument, exchange perform, place where);
 
-/* Barrier `id` of 0..15. threads 0: all that have not ended. */
-void barrier_wait(int id, uint32_t threads, const char *name, place where);
-void barrier_arrive(int id, uint32_t threads, const char *name, place where);
+/* Barrier `id` of 0..15, for `count` threads; 0: all that have not ended. */
+void barrier_wait(int id, uint32_t count, const char *name, place where);
+void barrier_arrive(int id, uint32_t count, const char *name, place where);
 
 /* Let others run before looking again; `name` in reports. */
 void poll(const char *name, place where);

@@ -2,8 +2,10 @@
  * Memory is malloc's, filled with 0xff; streams do their work at once; a stream that captures
  * records closures, and a graph replays them. Numbers of errors are CUDA's own.
  *
- * The device is of the architecture that the emulation was built for (75, 80 or 90) and has
- * EMULATION_MEMORY_BYTES of memory, or as many as the environment's CUDA_EMULATION_MEMORY says. */
+ * Devices are of the architecture that the emulation was built for (75, 80 or 90). There is one, or
+ * as many as the environment's CUDA_EMULATION_DEVICES says (0 to 16); each has
+ * EMULATION_MEMORY_BYTES of memory, or as many as CUDA_EMULATION_MEMORY says, of which a process
+ * sees only its own share taken. */
 #ifndef GAGGLE_TESTS_CUDA_EMULATION_CUDA_RUNTIME_API_H
 #define GAGGLE_TESTS_CUDA_EMULATION_CUDA_RUNTIME_API_H
 

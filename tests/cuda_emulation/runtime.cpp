@@ -47,10 +47,18 @@ const int sm_count = 40;
 const int arch = __CUDA_ARCH__ / 10;
 const int driver_version = 13000;
 
+const int devices_max = 16;
+
+struct allocation {
+    size_t bytes;
+    int device;
+};
+
 std::recursive_mutex lock;
-std::map<void *, size_t> device_memory;
+std::map<void *, allocation> device_memory;
 std::set<void *> host_memory;
-size_t device_bytes;
+size_t device_bytes[devices_max]; /* in use */
+thread_local int current_device;
 std::map<const void *, size_t> shared_limits; /* of kernels, raised */
 std::set<CUstream_st *> streams;
 int captures; /* not relaxed, under way */
@@ -66,6 +74,18 @@ size_t memory_total()
 {
     const char *text = getenv("CUDA_EMULATION_MEMORY");
     return text != nullptr ? (size_t)strtoull(text, nullptr, 10) : EMULATION_MEMORY_BYTES;
+}
+
+int device_count()
+{
+    const char *text = getenv("CUDA_EMULATION_DEVICES");
+    int count = text != nullptr ? atoi(text) : 1;
+    return count < devices_max ? count : devices_max;
+}
+
+bool is_device(int device)
+{
+    return device >= 0 && device < device_count();
 }
 
 std::unique_lock<std::recursive_mutex> locked()
@@ -181,18 +201,20 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
-    return cudaSuccess;
+    *count = device_count();
+    return result(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 
 cudaError_t cudaSetDevice(int device)
 {
-    return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+    if (!is_device(device)) return result(cudaErrorInvalidDevice);
+    current_device = device;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
-    *device = 0;
+    *device = current_device;
     return cudaSuccess;
 }
 
@@ -208,10 +230,11 @@ cudaError_t cudaInitDevice(int device, unsigned int, unsigned int)
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
-    if (device != 0) return result(cudaErrorInvalidDevice);
+    if (!is_device(device)) return result(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "emulated sm_%d", arch);
     memcpy(p->uuid.bytes, "emulated device", 16);
+    p->uuid.bytes[15] = (char)device;
     p->totalGlobalMem = memory_total();
     p->sharedMemPerBlock = shared_default;
     p->regsPerBlock = p->regsPerMultiprocessor = 65536;
@@ -226,7 +249,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     p->minor = arch % 10;
     p->multiProcessorCount = sm_count;
     p->canMapHostMemory = p->concurrentKernels = p->unifiedAddressing = 1;
-    p->pciBusID = 1;
+    p->pciBusID = 1 + device;
     p->asyncEngineCount = 2;
     p->memoryBusWidth = 256;
     p->l2CacheSize = 4 << 20;
@@ -307,8 +330,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 
 cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device)
 {
-    if (device != 0) return result(cudaErrorInvalidDevice);
-    snprintf(text, (size_t)size, "0000:01:00.0");
+    if (!is_device(device)) return result(cudaErrorInvalidDevice);
+    snprintf(text, (size_t)size, "0000:%02x:00.0", 1 + device);
     return cudaSuccess;
 }
 
@@ -348,12 +371,13 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     *p = nullptr;
     if (captures > 0) return result(cudaErrorStreamCaptureUnsupported);
     if (bytes == 0) return cudaSuccess;
-    if (bytes > memory_total() - device_bytes || posix_memalign(p, 256, bytes) != 0)
+    size_t &used = device_bytes[current_device];
+    if (bytes > memory_total() - used || posix_memalign(p, 256, bytes) != 0)
         return result(cudaErrorMemoryAllocation);
     /* NaN in every float format; large ones would cost memory that may never be touched. */
     if (bytes <= (size_t)64 << 20) memset(*p, 0xff, bytes);
-    device_memory[*p] = bytes;
-    device_bytes += bytes;
+    device_memory[*p] = {bytes, current_device};
+    used += bytes;
     return cudaSuccess;
 }
 
@@ -363,7 +387,7 @@ cudaError_t cudaFree(void *p)
     if (p == nullptr) return cudaSuccess;
     auto found = device_memory.find(p);
     if (found == device_memory.end()) return result(cudaErrorInvalidValue);
-    device_bytes -= found->second;
+    device_bytes[found->second.device] -= found->second.bytes;
     device_memory.erase(found);
     free(p);
     return cudaSuccess;
@@ -414,7 +438,7 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
     auto guard = locked();
     *total = memory_total();
-    *available = *total - device_bytes;
+    *available = *total - device_bytes[current_device];
     return cudaSuccess;
 }
 
@@ -426,8 +450,9 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const vo
     auto after = device_memory.upper_bound(address);
     if (after != device_memory.begin()) {
         auto found = std::prev(after);
-        if ((char *)address < (char *)found->first + found->second) {
+        if ((char *)address < (char *)found->first + found->second.bytes) {
             attributes->type = cudaMemoryTypeDevice;
+            attributes->device = found->second.device;
             attributes->devicePointer = address;
             return cudaSuccess;
         }

@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "tests/e2e/answers.h"
+#include "tests/e2e/dummy_model.h"
 
 #define MIB           (1024.0 * 1024.0)
 #define ALLOWANCE_MIB 64.0
@@ -120,41 +120,22 @@ static void test_bundled_model_stays_within_weights_kv_and_64_mib(void **state)
 }
 
 /* 133 MiB of random weights, in anonymous memory: what the worker keeps twice would show. */
-enum { LAYERS = 6, HIDDEN = 1024, INNER = 2816, HEADS = 16, KV_HEADS = 4, HEAD = 64, VOCAB = 2048 };
-
-static const char *make_dummy_model(void)
-{
-    static char folder[1024];
-    char path[1100], tokenizer[1100];
-    snprintf(folder, sizeof folder, "%s/dummy", getenv("GAGGLE_TEST_TMP"));
-    mkdir(folder, 0755);
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    FILE *file = fopen(path, "we");
-    assert_non_null(file);
-    fprintf(file,
-            "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\","
-            " \"vocab_size\": %d, \"hidden_size\": %d, \"intermediate_size\": %d,"
-            " \"num_hidden_layers\": %d, \"num_attention_heads\": %d,"
-            " \"num_key_value_heads\": %d, \"head_dim\": %d, \"hidden_act\": \"silu\","
-            " \"max_position_embeddings\": 512, \"rms_norm_eps\": 1e-05,"
-            " \"rope_theta\": 10000.0, \"tie_word_embeddings\": true,"
-            " \"bos_token_id\": 1, \"eos_token_id\": 2}\n",
-            VOCAB, HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD);
-    assert_int_equal(fclose(file), 0);
-    snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer.json", bundled_model());
-    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
-    unlink(path);
-    assert_int_equal(symlink(tokenizer, path), 0);
-    return folder;
-}
+static const dummy_shape shape = {.layers = 6,
+                                  .hidden = 1024,
+                                  .intermediate = 2816,
+                                  .heads = 16,
+                                  .kv_heads = 4,
+                                  .head_dim = 64,
+                                  .context = 512};
 
 static void test_dummy_model_stays_within_weights_kv_and_64_mib(void **state)
 {
     (void)state;
-    uint64_t layer = 2ull * HIDDEN * HEADS * HEAD + 2ull * HIDDEN * KV_HEADS * HEAD +
-                     3ull * HIDDEN * INNER + 2ull * HIDDEN;
-    uint64_t numbers = VOCAB * (uint64_t)HIDDEN + LAYERS * layer + HIDDEN;
-    assert_within_promise(make_dummy_model(), "dummy", (double)numbers * 2 / MIB, 12);
+    uint64_t hidden = (uint64_t)shape.hidden, head_dim = (uint64_t)shape.head_dim;
+    uint64_t layer = 2 * hidden * (uint64_t)(shape.heads + shape.kv_heads) * head_dim +
+                     3 * hidden * (uint64_t)shape.intermediate + 2 * hidden;
+    uint64_t numbers = DUMMY_VOCAB * hidden + (uint64_t)shape.layers * layer + hidden;
+    assert_within_promise(dummy_model_write(&shape), "dummy", (double)numbers * 2 / MIB, 12);
 }
 
 int main(void)

@@ -39,7 +39,8 @@ static double nmse_max(kernel_dtype dtype)
 template <typename T> class step
 {
   public:
-    step(const shape_case &c, const std::vector<part> &parts, std::vector<uint32_t> content = {})
+    step(const shape_case &c, const std::vector<part> &parts,
+         const std::vector<uint32_t> &content = {})
         : c_(c), parts_(parts), content_(content)
     {
         if (content_.empty())
@@ -51,8 +52,8 @@ template <typename T> class step
         std::vector<uint32_t> free(blocks);
         for (uint32_t b = 0; b < blocks; b++)
             free[b] = b;
-        for (uint32_t b = blocks - 1; b > 0; b--)
-            std::swap(free[b], free[test_bits(77, b) % (b + 1)]);
+        for (uint32_t left = blocks; left > 1; left--)
+            std::swap(free[left - 1], free[test_bits(77, left - 1) % left]);
 
         size_t block_size = (size_t)c.kv_heads * 16 * c.head_stride;
         keys_.assign(blocks * block_size, nan());

@@ -63,8 +63,8 @@ template <typename T> class prefill_step
         std::vector<uint32_t> order(blocks);
         for (uint32_t i = 0; i < blocks; i++)
             order[i] = i;
-        for (uint32_t i = blocks - 1; i > 0; i--)
-            std::swap(order[i], order[test_bits(seed, i) % (i + 1)]);
+        for (uint32_t left = blocks; left > 1; left--)
+            std::swap(order[left - 1], order[test_bits(seed, left - 1) % left]);
         uint32_t taken = 0;
         for (const sequence_shape &s : shape.sequences) {
             block_begin_.push_back((uint32_t)block_tables_.size());
@@ -299,7 +299,7 @@ static void expect_right(const step_shape &shape, uint32_t sm_count = 3, size_t 
 }
 
 static step_shape shape_of(uint32_t heads, uint32_t kv_heads, uint32_t head_dim,
-                           std::vector<sequence_shape> sequences, uint32_t window = 0,
+                           const std::vector<sequence_shape> &sequences, uint32_t window = 0,
                            float softcap = 0)
 {
     return {heads, kv_heads, head_dim, head_stride_of(head_dim), window, softcap, sequences};

@@ -79,7 +79,7 @@ static void check(kernel_dtype type, const rope_shape &s, uint32_t tokens, bool 
                 x[i] = a * angle[0] - b * angle[1];
                 x[i + s.rotary_dim / 2] = b * angle[0] + a * angle[1];
             }
-            uint32_t kv_head = (h - s.heads) % s.kv_heads, row = kv_rows[t];
+            uint32_t kv_head = h - s.heads - (value ? s.kv_heads : 0), row = kv_rows[t];
             size_t at =
                 query
                     ? ((size_t)t * s.heads + h) * s.head_stride

@@ -14,6 +14,7 @@ extern "C" {
 }
 
 static_assert(SAMPLE_TOP_MAX == LIMIT_LOGPROBS_TOP, "");
+/* NOLINTNEXTLINE(misc-redundant-expression): they are equal today */
 static_assert(SAMPLE_VOCAB_MAX == LIMIT_VOCAB, "");
 static_assert(SAMPLE_LOGPROBS_OFF == LOGPROBS_OFF, "");
 
@@ -291,6 +292,7 @@ static void expect_twin(const char *what, sampler *twin, const std::vector<row_c
         sample_result poison;
         memset(&poison, 0xff, sizeof poison);
         if (r.padding) {
+            /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): its bits are what counts */
             if (memcmp(&got, &poison, sizeof got) != 0 || a.last_sampled[slot] != untouched)
                 test_fail("%s: row %u is padding and was written", what, i);
             continue;

@@ -135,6 +135,7 @@ size_t attention_plan_decode(const attention_sequence *sequences, size_t sequenc
                              uint32_t window, uint32_t items_wanted, attention_decode_item *items)
 {
     step_chunks step = chunks_of_step(sequences, sequence_count, window, items_wanted);
+    CHECK(sequence_count == 0 || step.longest > 0);
     size_t count = 0;
     for (uint32_t quarter = 4; quarter-- > 0;) {
         uint32_t slot = 0;

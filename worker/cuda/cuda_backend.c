@@ -103,9 +103,8 @@ static void note_samples(pending_step *p, const step_plan *plan)
     }
 }
 
-static status submit(backend *base, const step_plan *plan, error *err)
+static status submit_step(cuda_backend *b, const step_plan *plan, error *err)
 {
-    cuda_backend *b = (cuda_backend *)base;
     CHECK(b->submitted - b->collected < STEPS_UNDER_WAY);
     status st = gpu_bind_thread(&b->gpu, err);
     if (st != ST_OK) return st;
@@ -126,6 +125,22 @@ static status submit(backend *base, const step_plan *plan, error *err)
     note_samples(p, plan);
     b->submitted++;
     return ST_OK;
+}
+
+/* A step's error is the device's: somebody else's device may go on with the same answers. */
+static status device_failed(error *err)
+{
+    if (err != NULL) err->code = ST_UNAVAILABLE;
+    return ST_UNAVAILABLE;
+}
+
+static status submit(backend *base, const step_plan *plan, error *err)
+{
+    status st = submit_step((cuda_backend *)base, plan, err);
+    if (st == ST_OK) return ST_OK;
+    (void)error_prefix(err, st, "a step of %u sequences, %u tokens", plan->sequence_count,
+                       plan->token_count);
+    return device_failed(err);
 }
 
 /* The step behind this one is enqueued already, so some microseconds late cost nothing: yield at
@@ -157,8 +172,7 @@ static status collect(backend *base, sampled_token *sampled, error *err)
     cuda_backend *b = (cuda_backend *)base;
     CHECK(b->collected < b->submitted);
     const pending_step *p = &b->pending[b->collected % STEPS_UNDER_WAY];
-    status st = wait_for(b, p, err);
-    if (st != ST_OK) return st;
+    if (wait_for(b, p, err) != ST_OK) return device_failed(err);
     b->collected++;
     for (uint32_t i = 0; i < p->token_count; i++) {
         const sample_result *result = &p->results[p->sample_of[i]];

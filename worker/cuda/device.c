@@ -135,10 +135,9 @@ status gpu_alloc(gpu *g, void **out, uint64_t bytes, const char *what, error *er
     if (bytes == 0) return ST_OK;
     cudaError_t code = cudaMalloc(out, bytes);
     if (code == cudaErrorMemoryAllocation) return out_of_memory(g, "device", what, bytes, err);
-    status st =
-        gpu_check(g, code, err, "cudaMalloc of %llu bytes for %s", (unsigned long long)bytes, what);
-    if (st == ST_OK) remember(g, *out, false);
-    return st;
+    if (code == cudaSuccess) remember(g, *out, false);
+    return gpu_check(g, code, err, "cudaMalloc of %llu bytes for %s", (unsigned long long)bytes,
+                     what);
 }
 
 status gpu_alloc_host(gpu *g, void **out, void **device_view, uint64_t bytes, const char *what,
@@ -147,11 +146,10 @@ status gpu_alloc_host(gpu *g, void **out, void **device_view, uint64_t bytes, co
     *out = NULL;
     cudaError_t code = cudaHostAlloc(out, bytes, cudaHostAllocMapped | cudaHostAllocPortable);
     if (code == cudaErrorMemoryAllocation) return out_of_memory(g, "pinned host", what, bytes, err);
+    if (code == cudaSuccess) remember(g, *out, true);
     status st = gpu_check(g, code, err, "cudaHostAlloc of %llu bytes for %s",
                           (unsigned long long)bytes, what);
-    if (st != ST_OK) return st;
-    remember(g, *out, true);
-    if (device_view == NULL) return ST_OK;
+    if (st != ST_OK || device_view == NULL) return st;
     return gpu_check(g, cudaHostGetDevicePointer(device_view, *out, 0), err,
                      "cudaHostGetDevicePointer of %s", what);
 }

@@ -292,9 +292,9 @@ static uint32_t thread_count(uint64_t pieces)
 /* This thread moves too, and reports. */
 static void run_threads(mover *m, uint32_t count)
 {
-    mover_thread threads[THREADS_MAX];
+    mover_thread threads[THREADS_MAX] = {{.mover = m}};
     uint32_t started = 1;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 1; i < count; i++)
         threads[i] = (mover_thread){.mover = m, .index = i};
     /* A thread that does not start leaves its share to the others. */
     while (started < count &&

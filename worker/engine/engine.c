@@ -527,7 +527,8 @@ static void emit_step(engine *e, uint64_t now_us)
     }
 }
 
-/* The device or the model's numbers are broken: nothing can be trusted to go on here. */
+/* The device or the model's numbers are broken: nothing can be trusted to go on here. What other
+ * steps under way made is not given out. */
 static void fail_all(engine *e, const error *why)
 {
     while (e->under_way_count > 0)
@@ -571,7 +572,6 @@ bool engine_step(engine *e, uint64_t now_us, error *err)
     return true;
 
 broken:
-    err->code = ST_INTERNAL;
     fail_all(e, err);
     return false;
 }

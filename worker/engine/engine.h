@@ -113,8 +113,9 @@ void engine_cancel(engine *e, uint64_t key, finish_reason reason);
 void engine_credit(engine *e, uint64_t key, uint32_t credit_end);
 
 /* Run one step. Returns true when it did something and should be called again, false when there is
- * nothing to do until a submit, cancel or credit. ST errors of the backend end every request with
- * FINISH_FAILED and are returned in `err` (code ST_INTERNAL): the worker must exit. */
+ * nothing to do until a submit, cancel or credit. An error of the backend (backend.h:
+ * ST_UNAVAILABLE or ST_INTERNAL) ends every request with FINISH_FAILED and is returned in `err`:
+ * the worker must exit. */
 bool engine_step(engine *e, uint64_t now_us, error *err);
 
 typedef struct engine_stats {

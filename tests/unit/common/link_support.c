@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,6 +40,12 @@ const link_limits *patient_limits(void)
 scheme scheme_count(void)
 {
     return slowness() > 1 ? WSS : SCHEME_COUNT;
+}
+
+void fail_at_once(void)
+{
+    setenv("CMOCKA_TEST_ABORT", "1", 1);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* abort() would lose which test it was */
 }
 
 /* -- the loop -------------------------------------------------------------------- */
@@ -169,14 +176,21 @@ test_url dial_url(scheme s, const char *tag, uint16_t port)
 static char paths[8][300];
 static link_tls server_config, client_config, foreign_config, none_config, name_config, ca_config;
 
+/* In the scratch folder. Before any test runs, when cmocka's assertions say nothing. */
 static void shell(const char *format, ...)
 {
-    char command[2048];
+    char commands[1024], command[2048];
     va_list args;
     va_start(args, format);
-    vsnprintf(command, sizeof command, format, args);
+    vsnprintf(commands, sizeof commands, format, args);
     va_end(args);
-    assert_int_equal(system(command), 0);
+    snprintf(command, sizeof command,
+             "cd '%s' && { %s; } 2>openssl.log || { cat openssl.log >&2; exit 1; }", scratch(),
+             commands);
+    int result = system(command);
+    if (result == 0) return;
+    fprintf(stderr, "%s: ended with 0x%x\n", command, (unsigned)result);
+    exit(1);
 }
 
 static const char *file(unsigned slot, const char *name)
@@ -187,19 +201,19 @@ static const char *file(unsigned slot, const char *name)
 
 static void make_ca(const char *name)
 {
-    shell("cd '%s' && openssl ecparam -name prime256v1 -genkey -noout -out %s.key && "
-          "openssl req -x509 -new -key %s.key -subj /CN=%s -days 2 -out %s.pem 2>/dev/null",
-          scratch(), name, name, name, name);
+    shell("openssl ecparam -name prime256v1 -genkey -noout -out %s.key && "
+          "openssl req -x509 -new -key %s.key -subj /CN=%s -days 2 -out %s.pem",
+          name, name, name, name);
 }
 
 static void make_certificate(const char *name, const char *host, const char *ca)
 {
-    shell("cd '%s' && openssl ecparam -name prime256v1 -genkey -noout -out %s.key && "
+    shell("openssl ecparam -name prime256v1 -genkey -noout -out %s.key && "
           "openssl req -new -key %s.key -subj /CN=%s -out %s.csr && "
           "printf 'subjectAltName=DNS:%s' > %s.ext && "
           "openssl x509 -req -in %s.csr -CA %s.pem -CAkey %s.key -CAcreateserial -days 2 "
-          "-extfile %s.ext -out %s.pem 2>/dev/null",
-          scratch(), name, name, host, name, host, name, name, ca, ca, name, name);
+          "-extfile %s.ext -out %s.pem",
+          name, name, host, name, host, name, name, ca, ca, name, name);
 }
 
 void make_certificates(void)
@@ -377,18 +391,14 @@ void echo(end *e, const uint8_t *bytes, size_t size)
 
 int raw_connect(scheme s, const char *tag, uint16_t port)
 {
-    int fd;
-    if (s == IPC) {
-        struct sockaddr_un name = {.sun_family = AF_UNIX};
-        socket_path(name.sun_path, sizeof name.sun_path, tag);
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof name), 0);
-    } else {
-        struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(port)};
-        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof name), 0);
-    }
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    struct sockaddr_in host = {.sin_family = AF_INET, .sin_port = htons(port)};
+    host.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (s == IPC) socket_path(path.sun_path, sizeof path.sun_path, tag);
+    const struct sockaddr *name = s == IPC ? (struct sockaddr *)&path : (struct sockaddr *)&host;
+    socklen_t size = s == IPC ? sizeof path : sizeof host;
+    int fd = socket(name->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, name, size) != 0) fail_msg("connect: %s", strerror(errno));
     return fd;
 }
 

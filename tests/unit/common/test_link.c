@@ -614,6 +614,7 @@ static void test_closing_the_hub_in_the_middle_of_everything_tells_each_link_onc
 int main(int argc, char **argv)
 {
     if (argc > 1) cmocka_set_test_filter(argv[1]);
+    fail_at_once();
     make_certificates();
     const struct CMUnitTest tests[] = {
         TEST(test_messages_of_every_size_come_back_whole_and_in_order),

@@ -608,6 +608,7 @@ static void test_closing_the_hub_ends_every_session_in_every_phase(void **state)
 int main(int argc, char **argv)
 {
     if (argc > 1) cmocka_set_test_filter(argv[1]);
+    fail_at_once();
     make_certificates();
     const struct CMUnitTest tests[] = {
         TEST(test_hello_is_welcomed_and_envelopes_flow),

@@ -374,6 +374,7 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "--child") == 0)
         return child_main(argv[3], strcmp(argv[2], "tls") == 0);
     if (argc > 1) cmocka_set_test_filter(argv[1]);
+    fail_at_once();
     make_certificates();
     const struct CMUnitTest tests[] = {
         TEST(test_a_dialler_that_falls_silent_is_dead_after_a_second),

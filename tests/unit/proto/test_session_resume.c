@@ -205,6 +205,7 @@ static void test_nothing_is_lost_however_often_the_links_are_cut(void **state)
 
 int main(void)
 {
+    fail_at_once();
     make_certificates();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_is_lost_however_often_the_links_are_cut),

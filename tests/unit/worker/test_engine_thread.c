@@ -364,7 +364,7 @@ static void test_a_broken_device_is_reported(void **state)
     }
     for (uint32_t key = 0; key < 8; key++) {
         assert_int_equal(l.seen[key].reason, FINISH_FAILED);
-        assert_int_equal(l.seen[key].failure.code, ST_INTERNAL);
+        assert_int_equal(l.seen[key].failure.code, ST_UNAVAILABLE);
     }
     engine_thread_state state_now = engine_thread_get_state(l.thread);
     assert_true(state_now.failed);

@@ -20,8 +20,9 @@ static __global__ __launch_bounds__(ROPE_THREADS) void rope_angles_kernel(
     grid_dependency_release();
     grid_dependency_wait();
     if (i >= elements) return;
+    uint32_t token = i / pairs, pair = i % pairs;
     float sine, cosine;
-    sincosf((float)positions[i / pairs] * frequencies[i % pairs], &sine, &cosine);
+    sincosf((float)positions[token] * frequencies[pair], &sine, &cosine);
     angles[i] = make_float2(factor * cosine, factor * sine);
 }
 

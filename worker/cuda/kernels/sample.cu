@@ -174,10 +174,11 @@ __device__ float find_threshold(const row_space *space, uint32_t groups, uint32_
     return threshold <= KEY_LOWEST ? -FLT_MAX : logit_of(threshold);
 }
 
+/* Unused where the emulated device leaves launch bounds out. */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-constexpr uint32_t SCAN_BLOCKS = 2; /* all the threads that an SM holds */
+[[maybe_unused]] constexpr uint32_t SCAN_BLOCKS = 2; /* all the threads that an SM holds */
 #else
-constexpr uint32_t SCAN_BLOCKS = 3;
+[[maybe_unused]] constexpr uint32_t SCAN_BLOCKS = 3;
 #endif
 
 __global__ void __launch_bounds__(SAMPLE_THREADS, SCAN_BLOCKS)

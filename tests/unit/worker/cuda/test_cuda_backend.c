@@ -8,8 +8,10 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -326,6 +328,119 @@ static void test_a_model_that_does_not_fit_is_refused_with_sums(void **state)
     random_model_destroy(m);
 }
 
+/* -- numbers that do not fit --------------------------------------------------------------------
+ */
+
+static bool computes_in_f16(const backend *b)
+{
+    return strstr(b->device, ", F16") != NULL;
+}
+
+static void set_bf16(const weight *w, uint32_t index, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    ((uint16_t *)w->data)[index] = (uint16_t)(bits >> 16);
+}
+
+/* What making a backend for `m` wrote to stderr; valid until the next call. */
+static const char *create_logged(backend **b, const model *m)
+{
+    static char text[4096];
+    FILE *log = tmpfile();
+    assert_non_null(log);
+    int before = dup(STDERR_FILENO);
+    dup2(fileno(log), STDERR_FILENO);
+    *b = cuda_create(m, (backend_options){0});
+    dup2(before, STDERR_FILENO);
+    close(before);
+    rewind(log);
+    text[fread(text, 1, sizeof text - 1, log)] = '\0';
+    fclose(log);
+    return text;
+}
+
+/* Two tokens, the second planned while the first is under way. */
+static status sample_two(backend *b, error *err)
+{
+    sequences s;
+    make_sequences(&s, 50, 12);
+    sampling_params params = sampling_params_default();
+    status st = ST_OK;
+    for (uint32_t step = 0; step < 2 && st == ST_OK; step++) {
+        step_sequence one = entry(&s, 0, 0, step == 0 ? 0 : 9 + step, step == 0 ? 10 : 1, NULL);
+        one.wants_sample = true;
+        one.sampling = &params;
+        one.context =
+            (sampling_context){.ids = s.ids[0], .prompt_count = 10, .id_count = 10 + step};
+        uint32_t pending = STEP_TOKEN_PENDING;
+        step_plan plan = {step == 0 ? s.ids[0] : &pending, one.token_count, &one, 1};
+        st = backend_submit(b, &plan, err);
+    }
+    sampled_token sampled;
+    for (uint32_t step = 0; step < 2 && st == ST_OK; step++)
+        st = backend_collect(b, &sampled, err);
+    return st;
+}
+
+static void expect_broken_logits(backend *b)
+{
+    error err = {0};
+    assert_int_equal(sample_two(b, &err), ST_INTERNAL);
+    if (strstr(err.text, "not finite numbers") == NULL) fail_msg("%s", err.text);
+}
+
+/* A BF16 checkpoint on a GPU without BF16: what F16 cannot hold is counted and said, and makes no
+ * answer. */
+static void test_weights_beyond_f16_are_reported_and_give_no_token(void **state)
+{
+    (void)state;
+    model *m = random_model_create(&shapes[0], 20);
+    backend *b;
+    const char *log = create_logged(&b, m);
+    if (strstr(log, "F16") != NULL) fail_msg("nothing to report, but: %s", log);
+    backend_destroy(b);
+
+    set_bf16(&m->layers[1].down, 5, 65504.0f); /* in BF16 the next below: fits */
+    set_bf16(&m->layers[1].down, 6, 66048.0f);
+    set_bf16(&m->layers[1].down, 70, -1e30f);
+    set_bf16(&m->layers[0].q, 1, 1e-20f);
+    log = create_logged(&b, m);
+    error err = {0};
+    if (computes_in_f16(b)) {
+        if (strstr(log, "weights beyond F16's range became infinite") == NULL ||
+            strstr(log, "count=2;") == NULL)
+            fail_msg("no overflow of 2 in: %s", log);
+        if (strstr(log, "too small for F16 became zero count=1") == NULL)
+            fail_msg("no underflow of 1 in: %s", log);
+        expect_broken_logits(b);
+    } else {
+        if (strstr(log, "F16") != NULL) fail_msg("BF16 holds all of them, but: %s", log);
+        if (sample_two(b, &err) != ST_OK) fail_msg("%s", err.text);
+    }
+    backend_destroy(b);
+    random_model_destroy(m);
+}
+
+/* Weights that fit, and values that do not: an error, too, and no token. */
+static void test_values_beyond_f16_give_an_error_and_no_token(void **state)
+{
+    (void)state;
+    model *m = random_model_create(&shapes[0], 22);
+    for (uint32_t i = 0; i < m->layers[0].v.rows * m->layers[0].v.cols; i++)
+        set_bf16(&m->layers[0].v, i, i % 3 == 0 ? 60000.0f : -50000.0f);
+    backend *b;
+    const char *log = create_logged(&b, m);
+    if (strstr(log, "F16's range") != NULL) fail_msg("%s", log);
+    error err = {0};
+    if (computes_in_f16(b))
+        expect_broken_logits(b);
+    else if (sample_two(b, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    backend_destroy(b);
+    random_model_destroy(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +449,8 @@ int main(void)
         cmocka_unit_test(test_running_ahead_and_graphs_change_nothing),
         cmocka_unit_test(test_every_failing_call_is_a_named_error),
         cmocka_unit_test(test_a_model_that_does_not_fit_is_refused_with_sums),
+        cmocka_unit_test(test_weights_beyond_f16_are_reported_and_give_no_token),
+        cmocka_unit_test(test_values_beyond_f16_give_an_error_and_no_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

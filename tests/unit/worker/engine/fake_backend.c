@@ -90,7 +90,7 @@ static status fake_submit(backend *b, const step_plan *plan, error *err)
     f->steps++;
     f->tokens += plan->token_count;
     if (f->steps == o->fail_at_step)
-        return error_set(err, ST_INTERNAL, "the fake device is on fire");
+        return error_set(err, ST_UNAVAILABLE, "the fake device is on fire");
 
     /* Last to first: nobody may rely on what another sequence writes in the same step. */
     uint32_t samples = 0, tokens = 0;

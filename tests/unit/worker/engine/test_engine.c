@@ -597,12 +597,12 @@ static void test_a_broken_device_ends_every_request(void **state)
         assert_true(engine_step(b.engine, 1, &err));
     engine_cancel(b.engine, 4, FINISH_CANCELLED);
     assert_false(engine_step(b.engine, 1, &err));
-    assert_int_equal(err.code, ST_INTERNAL);
+    assert_int_equal(err.code, ST_UNAVAILABLE);
     assert_string_equal(err.text, "the fake device is on fire");
     for (uint32_t key = 0; key < 5; key++) {
         assert_int_equal(b.transcripts[key].finishes, 1);
         assert_int_equal(b.transcripts[key].reason, key == 4 ? FINISH_CANCELLED : FINISH_FAILED);
-        assert_int_equal(b.transcripts[key].failure, key == 4 ? ST_OK : ST_INTERNAL);
+        assert_int_equal(b.transcripts[key].failure, key == 4 ? ST_OK : ST_UNAVAILABLE);
     }
     engine_verify(b.engine);
     bench_close(&b);

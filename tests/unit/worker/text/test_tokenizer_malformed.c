@@ -18,18 +18,8 @@
 
 #include "common/limits.h"
 #include "common/mem.h"
+#include "tests/sanitized.h"
 #include "text_support.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 #define MODEL(words, rules, more)                                                                  \
     "{\"model\":{\"type\":\"BPE\"," more "\"vocab\":{" words "},\"merges\":[" rules "]}}"
