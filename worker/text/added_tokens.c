@@ -119,7 +119,6 @@ static uint32_t tree_node(token_tree *tree, uint8_t byte, uint32_t sibling)
 /* Of two tokens with one spelling the first stays. */
 static void tree_add(token_tree *tree, const char *spelling, size_t size, size_t token)
 {
-    if (size == 0) return;
     uint8_t first = (uint8_t)spelling[0];
     if (tree->roots[first] == 0) tree->roots[first] = tree_node(tree, first, 0);
     uint32_t node = tree->roots[first];
@@ -135,13 +134,14 @@ static void tree_add(token_tree *tree, const char *spelling, size_t size, size_t
     if (tree->nodes[node].token == 0) tree->nodes[node].token = (uint32_t)token + 1;
 }
 
-void added_tokens_index(added_tokens *a, const normalizer *n)
+status added_tokens_index(added_tokens *a, const normalizer *n, error *err)
 {
     pattern_search *search = pattern_search_create();
     buffer spelling = {0}, spare = {0};
+    status st = ST_OK;
     /* Special tokens come first, as in the reference: that decides between equal spellings. */
     for (int special = 1; special >= 0; special--)
-        for (size_t i = 0; i < a->count; i++) {
+        for (size_t i = 0; st == ST_OK && i < a->count; i++) {
             const added_token *token = &a->tokens[i];
             if (token->special != (special == 1)) continue;
             if (!token->normalized) {
@@ -150,11 +150,18 @@ void added_tokens_index(added_tokens *a, const normalizer *n)
             }
             size_t origin = 0;
             normalizer_run(n, search, token->content, token->size, &origin, &spelling, &spare);
-            tree_add(&a->normalized, (const char *)spelling.data, spelling.size, i);
+            if (spelling.size == 0)
+                st = error_set(err, ST_UNIMPLEMENTED,
+                               "tokenizer.json.added_tokens[%zu]: the normalizer leaves nothing of "
+                               "\"%.60s\"",
+                               i, token->content);
+            else
+                tree_add(&a->normalized, (const char *)spelling.data, spelling.size, i);
         }
     buffer_free(&spelling);
     buffer_free(&spare);
     pattern_search_destroy(search);
+    return st;
 }
 
 /* -- scanning ----------------------------------------------------------------------- */

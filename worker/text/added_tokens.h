@@ -50,8 +50,9 @@ typedef struct added_tokens {
 MUST_USE status added_tokens_parse(added_tokens *out, json_span spec, const vocab *words,
                                    error *err);
 
-/* Make ready to scan; `n` is the tokenizer's normalizer. */
-void added_tokens_index(added_tokens *a, const normalizer *n);
+/* Make ready to scan; `n` is the tokenizer's normalizer. Refused: a token of which the normalizer
+ * leaves nothing. (The reference then finds it between any two characters.) */
+MUST_USE status added_tokens_index(added_tokens *a, const normalizer *n, error *err);
 
 void added_tokens_free(added_tokens *a);
 

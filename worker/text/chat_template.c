@@ -15,6 +15,7 @@ struct chat_template {
     program *program;
     char *bos_token; /* the model's own spellings, or NULL */
     char *eos_token;
+    chat_template *for_tools; /* takes its place where there are tools; NULL: it does both */
 };
 
 static void start(interp *in, uint32_t depth_max, error *err)
@@ -64,6 +65,7 @@ status chat_template_parse(chat_template **out, const char *source, size_t size,
 void chat_template_destroy(chat_template *t)
 {
     if (t == NULL) return;
+    chat_template_destroy(t->for_tools);
     arena_free(&t->memory);
     mem_free(t->bos_token);
     mem_free(t->eos_token);
@@ -156,11 +158,15 @@ static dict *make_variables(interp *in, const chat_template *t, const json_t *co
 
 static void render(interp *in, const chat_template *t, const json_t *context, builder *written)
 {
-    in->program = t->program;
+    const json_t *tools = json_object_get(context, "tools");
+    if (t->for_tools != NULL && tools != NULL && !json_is_null(tools))
+        in->program = t->for_tools->program;
+    else
+        in->program = t->program;
     in->variables = make_variables(in, t, context);
     in->exported = dict_new(in);
     in->out = written;
-    program_run(in, t->program);
+    program_run(in, in->program);
     if (text_well_formed(written->bytes, written->size) < written->size)
         interp_fail(in, "the output has a surrogate, which UTF-8 cannot carry");
 }
@@ -206,16 +212,15 @@ static char *token_spelling(const json_t *config, const char *key)
     return json_is_string(spelled) ? mem_strdup(json_string_value(spelled)) : NULL;
 }
 
-/* "chat_template": a string, or several with names, of which "default" counts. */
-static const json_t *config_template(const json_t *config)
+/* One of several templates with names. */
+static const json_t *named_template(const json_t *list, const char *wanted)
 {
-    const json_t *found = json_object_get(config, "chat_template");
-    for (size_t i = 0; json_is_array(found) && i < json_array_size(found); i++) {
-        const json_t *each = json_array_get(found, i);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *each = json_array_get(list, i);
         const char *name = json_string_value(json_object_get(each, "name"));
-        if (name != NULL && strcmp(name, "default") == 0) return json_object_get(each, "template");
+        if (name != NULL && strcmp(name, wanted) == 0) return json_object_get(each, "template");
     }
-    return found;
+    return NULL;
 }
 
 /* *out stays NULL when there is no such file. */
@@ -233,24 +238,51 @@ static status load_config(json_t **out, const char *dir, error *err)
     return st;
 }
 
-static status load_source(chat_template **out, const char *dir, const json_t *config, error *err)
+/* ST_NOT_FOUND, `err` untouched: no such file. */
+static status load_template_file(chat_template **out, const char *dir, const char *name, error *err)
 {
     char *bytes;
     size_t size;
     error why;
+    status st = load_file(&bytes, &size, dir, name, LIMIT_CHAT_TEMPLATE_BYTES, &why);
+    if (st == ST_NOT_FOUND) return st;
+    if (st != ST_OK) return error_set(err, st, "%s", why.text);
+    st = chat_template_parse(out, bytes, size, err);
+    mem_free(bytes);
+    return st == ST_OK ? st : error_prefix(err, st, "%s", name);
+}
+
+/* ST_NOT_FOUND, `err` untouched: `source` is no string. */
+static status load_template_field(chat_template **out, const json_t *source, error *err)
+{
+    if (!json_is_string(source)) return ST_NOT_FOUND;
     status st =
-        load_file(&bytes, &size, dir, "chat_template.jinja", LIMIT_CHAT_TEMPLATE_BYTES, &why);
-    if (st == ST_OK) {
-        st = chat_template_parse(out, bytes, size, err);
-        mem_free(bytes);
-        return st == ST_OK ? st : error_prefix(err, st, "chat_template.jinja");
-    }
-    if (st != ST_NOT_FOUND) return error_set(err, st, "%s", why.text);
-    const json_t *source = config_template(config);
-    if (!json_is_string(source))
-        return error_set(err, ST_NOT_FOUND, "the model in %s has no chat template", dir);
-    st = chat_template_parse(out, json_string_value(source), json_string_length(source), err);
+        chat_template_parse(out, json_string_value(source), json_string_length(source), err);
     return st == ST_OK ? st : error_prefix(err, st, "tokenizer_config.json chat_template");
+}
+
+static status load_templates(chat_template **out, const char *dir, const json_t *config, error *err)
+{
+    const json_t *field = json_object_get(config, "chat_template");
+    bool several = json_is_array(field);
+    chat_template *t;
+    status st = load_template_file(&t, dir, "chat_template.jinja", err);
+    bool file = st != ST_NOT_FOUND;
+    if (!file) {
+        st = load_template_field(&t, several ? named_template(field, "default") : field, err);
+        if (st == ST_NOT_FOUND)
+            return error_set(err, st, "the model in %s has no chat template", dir);
+    }
+    if (st != ST_OK) return st;
+    st = file ? load_template_file(&t->for_tools, dir, "additional_chat_templates/tool_use.jinja",
+                                   err)
+              : load_template_field(&t->for_tools, named_template(field, "tool_use"), err);
+    if (st != ST_OK && st != ST_NOT_FOUND) {
+        chat_template_destroy(t);
+        return st;
+    }
+    *out = t;
+    return ST_OK;
 }
 
 status chat_template_load(chat_template **out, const char *dir, error *err)
@@ -259,7 +291,7 @@ status chat_template_load(chat_template **out, const char *dir, error *err)
     chat_template *t = NULL;
     status st = load_config(&config, dir, err);
     if (st != ST_OK) return st;
-    st = load_source(&t, dir, config, err);
+    st = load_templates(&t, dir, config, err);
     if (st == ST_OK) {
         t->bos_token = token_spelling(config, "bos_token");
         t->eos_token = token_spelling(config, "eos_token");

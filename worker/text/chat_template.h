@@ -18,7 +18,8 @@
 typedef struct chat_template chat_template;
 
 /* Where a model keeps it: DIR/chat_template.jinja, else tokenizer_config.json's "chat_template"
- * (a string, or a list of {name, template}: "default").
+ * (a string, or a list of {name, template}: "default"). A list's "tool_use", or beside the file
+ * DIR/additional_chat_templates/tool_use.jinja, takes its place where the context has tools.
  * ST_NOT_FOUND: the model has none. Else as chat_template_parse(). */
 MUST_USE status chat_template_load(chat_template **out, const char *dir, error *err);
 

@@ -5,6 +5,7 @@
 #include <pcre2.h>
 #include <stdint.h>
 #include <string.h>
+#include <strings.h>
 
 /* Ranges for the inside of a character class. */
 #define CLASS_SPACE                                                                                \
@@ -17,6 +18,8 @@
 /* Outside of classes Oniguruma asks another table for Latin-1, in which these are words too. */
 #define BARE_WORD CLASS_WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 #define CLASS_HEX "0-9A-Fa-f"
+
+#define CASED_CLASS "an upper or lower case property in a class under (?i)"
 
 #define GROUP_DEPTH_MAX 64u
 #define CLASS_DEPTH_MAX 8u
@@ -36,7 +39,9 @@ typedef struct rewriter {
     error *err;
     size_t groups[GROUP_DEPTH_MAX]; /* where open groups begin in `out` */
     size_t group_count;
-    size_t atom; /* where the last quantifiable item begins in `out` */
+    bool caseless;                          /* (?i) holds here */
+    bool caseless_outside[GROUP_DEPTH_MAX]; /* held where the group began */
+    size_t atom;                            /* where the last quantifiable item begins in `out` */
     last_item last;
 } rewriter;
 
@@ -62,6 +67,15 @@ static status broken(rewriter *r, const char *what)
                      what);
 }
 
+static void insert(rewriter *r, size_t at, const char *text)
+{
+    size_t size = strlen(text);
+    buffer_reserve(&r->out, size);
+    memmove(r->out.data + at + size, r->out.data + at, r->out.size - at);
+    memcpy(r->out.data + at, text, size);
+    r->out.size += size;
+}
+
 static void begin_atom(rewriter *r)
 {
     r->atom = r->out.size;
@@ -83,9 +97,21 @@ static bool is_script_name(const char *name, size_t size)
     return compiled != NULL;
 }
 
+/* Properties that part upper from lower case. In a class under (?i) the
+ * two dialects differ on them. */
+static bool tells_case(const char *name, size_t size)
+{
+    static const char *const beginnings[] = {"lu", "ll", "lt", "upper", "lower", "title"};
+    for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++) {
+        size_t length = strlen(beginnings[i]);
+        if (size >= length && strncasecmp(name, beginnings[i], length) == 0) return true;
+    }
+    return false;
+}
+
 /* \p{...} and \P{...}; `at` is behind the letter. Two-letter names are general categories and mean
  * the same in both. */
-static status rewrite_property(rewriter *r, char letter)
+static status rewrite_property(rewriter *r, char letter, bool in_class)
 {
     if (r->at == r->end || *r->at != '{') return refuse(r, "\\p without braces");
     const char *close = memchr(r->at, '}', (size_t)(r->end - r->at));
@@ -97,6 +123,7 @@ static status rewrite_property(rewriter *r, char letter)
         name++;
         size--;
     }
+    if (in_class && r->caseless && tells_case(name, size)) return refuse(r, CASED_CLASS);
     char escape[3] = {'\\', caret ? (letter == 'p' ? 'P' : 'p') : letter, '\0'};
     put(r, escape);
     put(r, size > 2 && is_script_name(name, size) ? "{sc:" : "{");
@@ -160,7 +187,7 @@ static status rewrite_escape(rewriter *r, bool in_class)
         return rewrite_code_point(r);
     case 'p':
     case 'P':
-        return rewrite_property(r, c);
+        return rewrite_property(r, c, in_class);
     default:
         if (isalpha((unsigned char)c) && strchr("dDxntrfaeAzZGRXk", c) == NULL) {
             char what[3] = {'\\', c, '\0'};
@@ -194,6 +221,7 @@ static status rewrite_posix(rewriter *r)
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
         size_t size = strlen(classes[i].name);
         if ((size_t)(r->end - r->at) < size || memcmp(r->at, classes[i].name, size) != 0) continue;
+        if (r->caseless && tells_case(classes[i].name + 2, size - 2)) return refuse(r, CASED_CLASS);
         put(r, classes[i].class_body);
         r->at += size;
         return ST_OK;
@@ -209,7 +237,7 @@ static void rewrite_hyphen(rewriter *r)
     r->at++;
 }
 
-static status rewrite_class_items(rewriter *r, unsigned depth);
+static status rewrite_class_items(rewriter *r, unsigned depth, bool *more);
 
 /* A class inside a class adds what is in it; `at` is at its opening bracket. */
 static status rewrite_inner_class(rewriter *r, unsigned depth)
@@ -219,12 +247,14 @@ static status rewrite_inner_class(rewriter *r, unsigned depth)
         (r->end - r->at >= 2 && (r->at[1] == '^' || r->at[1] == ']')))
         return refuse(r, "this kind of class inside a class");
     r->at++;
-    return rewrite_class_items(r, depth + 1);
+    return rewrite_class_items(r, depth + 1, NULL);
 }
 
-/* What stands in a class, up to and with the closing bracket, which is not put out. */
-static status rewrite_class_items(rewriter *r, unsigned depth)
+/* What stands in a class, up to and with the closing bracket, which is not put out; or up to "&&",
+ * and *more says that one side of an intersection is done. `more` NULL: it has none. */
+static status rewrite_class_items(rewriter *r, unsigned depth, bool *more)
 {
+    size_t start = r->out.size;
     status st;
     while (r->at < r->end) {
         char c = *r->at++;
@@ -238,7 +268,11 @@ static status rewrite_class_items(rewriter *r, unsigned depth)
             if ((st = rewrite_inner_class(r, depth)) != ST_OK) return st;
             rewrite_hyphen(r);
         } else if (c == '&' && r->at < r->end && *r->at == '&') {
-            return refuse(r, "class intersection (&&)");
+            if (more == NULL || r->out.size == start)
+                return refuse(r, "this kind of class intersection (&&)");
+            r->at++;
+            *more = true;
+            return ST_OK;
         } else {
             put_bytes(r, &c, 1);
         }
@@ -246,21 +280,60 @@ static status rewrite_class_items(rewriter *r, unsigned depth)
     return broken(r, "a class is not closed");
 }
 
-/* A character class; `at` is behind the opening bracket. */
+/* The right side of "&&": items, or one class with a "^". */
+static status rewrite_right_side(rewriter *r, bool *more)
+{
+    status st;
+    *more = false;
+    put(r, "[");
+    if (r->end - r->at >= 2 && r->at[0] == '[' && r->at[1] == '^') {
+        put(r, "^");
+        r->at += 2;
+        st = rewrite_class_items(r, 1, NULL);
+        if (st != ST_OK) return st;
+        if (r->at < r->end && *r->at == ']') {
+            r->at++;
+        } else {
+            *more = r->end - r->at >= 2 && memcmp(r->at, "&&", 2) == 0;
+            if (!*more) return refuse(r, "this kind of class inside a class");
+            r->at += 2;
+        }
+    } else {
+        if (r->at < r->end && (*r->at == ']' || *r->at == '^'))
+            return refuse(r, "this kind of class intersection (&&)");
+        st = rewrite_class_items(r, 0, more);
+    }
+    put(r, "]");
+    return st;
+}
+
+/* A character class; `at` is behind the opening bracket. "[ab&&cd]" becomes
+ * "(?:(?=[ab])[cd])", and what is not in it one character that does not begin so. */
 static status rewrite_class(rewriter *r)
 {
     begin_atom(r);
+    bool negated = r->at < r->end && *r->at == '^', more = false;
+    size_t side = r->out.size;
     put(r, "[");
-    if (r->at < r->end && *r->at == '^') {
-        put(r, "^");
-        r->at++;
-    }
+    if (negated) r->at++;
     if (r->at < r->end && *r->at == ']') {
         put(r, "\\]");
         r->at++;
     }
-    status st = rewrite_class_items(r, 0);
+    status st = rewrite_class_items(r, 0, &more);
     put(r, "]");
+    if (!more) {
+        if (negated) insert(r, side + 1, "^");
+        return st;
+    }
+    while (st == ST_OK && more) {
+        insert(r, side, "(?=");
+        put(r, ")");
+        side = r->out.size;
+        st = rewrite_right_side(r, &more);
+    }
+    insert(r, r->atom, negated ? "(?:(?!" : "(?:");
+    put(r, negated ? ")(?s:.))" : ")");
     return st;
 }
 
@@ -269,6 +342,7 @@ static status rewrite_group_head(rewriter *r, bool *closed)
 {
     put(r, "?");
     if (r->at == r->end) return broken(r, "a group is not closed");
+    bool off = false;
     char c = *r->at;
     if (c == '<' && r->end - r->at >= 2 && (r->at[1] == '=' || r->at[1] == '!')) {
         put_bytes(r, r->at, 2);
@@ -299,6 +373,8 @@ static status rewrite_group_head(rewriter *r, bool *closed)
             put_bytes(r, &c, 1);
         else
             break;
+        if (c == '-') off = true;
+        if (c == 'i') r->caseless = !off;
     }
     return refuse(r, "this kind of group or option");
 }
@@ -308,6 +384,7 @@ static status rewrite_group(rewriter *r)
     if (r->group_count == GROUP_DEPTH_MAX) return refuse(r, "nesting deeper than 64 groups");
     if (r->at < r->end && *r->at == '*') return refuse(r, "(*");
     size_t start = r->out.size;
+    bool caseless = r->caseless;
     put(r, "(");
     r->last = ITEM_NONE;
     if (r->at < r->end && *r->at == '?') {
@@ -318,18 +395,14 @@ static status rewrite_group(rewriter *r)
             return refuse(r, "an option behind the beginning"); /* its reach differs */
         if (st != ST_OK || closed) return st;
     }
+    r->caseless_outside[r->group_count] = caseless;
     r->groups[r->group_count++] = start;
     return ST_OK;
 }
 
 static void wrap_last_atom(rewriter *r)
 {
-    static const char open[] = "(?:";
-    size_t size = sizeof open - 1;
-    buffer_reserve(&r->out, size);
-    memmove(r->out.data + r->atom + size, r->out.data + r->atom, r->out.size - r->atom);
-    memcpy(r->out.data + r->atom, open, size);
-    r->out.size += size;
+    insert(r, r->atom, "(?:");
     put(r, ")");
 }
 
@@ -387,6 +460,7 @@ static status rewrite_all(rewriter *r)
             if (r->group_count == 0) return broken(r, "a closing bracket too many");
             put(r, ")");
             r->atom = r->groups[--r->group_count];
+            r->caseless = r->caseless_outside[r->group_count];
             r->last = ITEM_ATOM;
             break;
         case '{':

@@ -8,12 +8,13 @@
  *   \p{Han}      the script itself, not its extensions
  *   [[:alpha:]]  and the like, by their Unicode properties
  *   [a[bc]]      a class inside a class adds to it
+ *   [ab&&[^b]]   what is in both: the sides but the last become lookaheads
  *   {n,m}+ {n}?  a repeated group, not possessive or lazy
  *   {,n}         {0,n}
  *   (?m:...)     dot matches newline; ^ and $ always match at lines (an option for the compiler)
  *
- * What has no equal (class intersection, inner negated classes, absence operator, verbs, ...) is
- * refused by name. */
+ * What has no equal (inner negated classes, upper or lower case properties in a class under (?i),
+ * absence operator, verbs, ...) is refused by name. */
 #ifndef GAGGLE_WORKER_TEXT_PATTERN_DIALECT_H
 #define GAGGLE_WORKER_TEXT_PATTERN_DIALECT_H
 

@@ -15,13 +15,13 @@
  * "padding" are not the tokenizer's business here and have no effect. Where the reference library
  * changed its mind, the behaviour is that of version 0.22.
  *
- * tokenizer_config.json counts in one thing. The tokenizer classes for Llama, CodeLlama, Gemma and
- * Cohere (tokenizer_class, with or without "Fast") put their own template in the place of the
- * file's: BOS in front when add_bos_token (which is true where it is absent), EOS behind when
- * add_eos_token (false where absent), once for each text of a pair. For every other class the two
- * flags have no effect and tokenizer.json alone decides. (That is the rule of transformers 4, under
- * which these models were published.) clean_up_tokenization_spaces, which takes the space out of
- * "a !" after decoding, is not applied: a server must not alter code.
+ * tokenizer_config.json counts in one thing. The tokenizer classes for Llama, CodeLlama, Gemma,
+ * Cohere and GPT-NeoX (tokenizer_class, with or without "Fast") put their own template in the
+ * place of the file's: BOS in front when add_bos_token (where it is absent: true, but false for
+ * GPT-NeoX), EOS behind when add_eos_token (false where absent), once for each text of a pair. For
+ * every other class the two flags have no effect and tokenizer.json alone decides. (That is the
+ * rule of transformers 4, under which these models were published.) clean_up_tokenization_spaces,
+ * which takes the space out of "a !" after decoding, is not applied: a server must not alter code.
  *
  * What letters and digits are comes from the Unicode version of the installed PCRE2 and utf8proc;
  * the reference has its own. They differ in the newest characters only.

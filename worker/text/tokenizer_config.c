@@ -13,17 +13,20 @@
  * they spell them where the file does not. */
 typedef struct flag_class {
     const char *name, *bos, *eos;
+    bool add_bos; /* where the file does not say */
 } flag_class;
 
 static const flag_class flag_classes[] = {
-    {"LlamaTokenizer", "<s>", "</s>"},
-    {"LlamaTokenizerFast", "<s>", "</s>"},
-    {"CodeLlamaTokenizer", "<s>", "</s>"},
-    {"CodeLlamaTokenizerFast", "<s>", "</s>"},
-    {"GemmaTokenizer", "<bos>", "<eos>"},
-    {"GemmaTokenizerFast", "<bos>", "<eos>"},
-    {"CohereTokenizer", "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>"},
-    {"CohereTokenizerFast", "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>"},
+    {"LlamaTokenizer", "<s>", "</s>", true},
+    {"LlamaTokenizerFast", "<s>", "</s>", true},
+    {"CodeLlamaTokenizer", "<s>", "</s>", true},
+    {"CodeLlamaTokenizerFast", "<s>", "</s>", true},
+    {"GemmaTokenizer", "<bos>", "<eos>", true},
+    {"GemmaTokenizerFast", "<bos>", "<eos>", true},
+    {"CohereTokenizer", "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", true},
+    {"CohereTokenizerFast", "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", true},
+    {"GPTNeoXTokenizer", "<|endoftext|>", "<|endoftext|>", false},
+    {"GPTNeoXTokenizerFast", "<|endoftext|>", "<|endoftext|>", false},
 };
 
 static const flag_class *class_of(const json_t *config)
@@ -56,7 +59,7 @@ static status apply(tokenizer *t, const json_t *config, error *err)
 {
     const flag_class *class = class_of(config);
     if (class == NULL) return ST_OK;
-    bool add_bos = true, add_eos = false;
+    bool add_bos = class->add_bos, add_eos = false;
     uint32_t bos = TOKEN_NONE, eos = TOKEN_NONE;
     status st = field_optional_bool(config, FILE_NAME, "add_bos_token", &add_bos, err);
     if (st == ST_OK) st = field_optional_bool(config, FILE_NAME, "add_eos_token", &add_eos, err);

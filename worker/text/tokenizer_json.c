@@ -277,7 +277,7 @@ status tokenizer_read_json(tokenizer *t, const char *json, size_t size, error *e
     if (st == ST_OK) st = pretokenizer_parse(&t->pretokenizer, tree[PRE_TOKENIZER], err);
     if (st == ST_OK) st = post_processor_parse(&t->post_processor, tree[POST_PROCESSOR], err);
     if (st == ST_OK) st = decoder_parse(&t->decoder, tree[DECODER], err);
-    if (st == ST_OK) added_tokens_index(&t->added, &t->normalizer);
+    if (st == ST_OK) st = added_tokens_index(&t->added, &t->normalizer, err);
     for (int i = 0; i < PARTS; i++)
         json_decref(tree[i]);
     return st;

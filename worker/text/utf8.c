@@ -72,7 +72,7 @@ void utf8_append_lossy(buffer *out, const void *bytes, size_t size)
         }
         at += length;
     }
-    buffer_append(out, p + done, size - done);
+    if (done < size) buffer_append(out, p + done, size - done);
 }
 
 uint32_t utf8_decode(const char *at, size_t *length)

@@ -107,6 +107,33 @@ static void test_template_comes_from_the_config_else(void **state)
     assert_renders(&f, "{}", "D");
 }
 
+static void test_template_for_tools_takes_the_place_where_there_are_tools(void **state)
+{
+    (void)state;
+    folder f =
+        folder_with("two", NULL,
+                    "{\"bos_token\": \"<b>\", \"chat_template\": ["
+                    "{\"name\": \"default\", \"template\": \"D{{ bos_token }}\"}, "
+                    "{\"name\": \"tool_use\", \"template\": \"T{{ bos_token }}{{ tools }}\"}]}");
+    assert_renders(&f, "{}", "D<b>");
+    assert_renders(&f, "{\"tools\": null}", "D<b>");
+    assert_renders(&f, "{\"tools\": [1]}", "T<b>[1]");
+    f = folder_with("two_files", "file", NULL);
+    folder beside = folder_make("two_files/additional_chat_templates");
+    folder_write(&beside, "tool_use.jinja", "tools {{ tools }}");
+    assert_renders(&f, "{}", "file");
+    assert_renders(&f, "{\"tools\": [1]}", "tools [1]");
+    folder_write(&beside, "tool_use.jinja", "{% if %}");
+    assert_refused(&f, ST_INVALID_ARGUMENT, "tool_use.jinja: line 1");
+    f = folder_with("one", NULL,
+                    "{\"chat_template\": [{\"name\": \"default\", \"template\": \"D\"}]}");
+    assert_renders(&f, "{\"tools\": [1]}", "D");
+    f = folder_with("broken_for_tools", NULL,
+                    "{\"chat_template\": [{\"name\": \"default\", \"template\": \"D\"}, "
+                    "{\"name\": \"tool_use\", \"template\": \"{{\"}]}");
+    assert_refused(&f, ST_INVALID_ARGUMENT, "tokenizer_config.json chat_template: line 1");
+}
+
 static void test_model_without_a_template_is_not_found(void **state)
 {
     (void)state;
@@ -140,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_template_comes_from_its_own_file_first),
         cmocka_unit_test(test_template_comes_from_the_config_else),
+        cmocka_unit_test(test_template_for_tools_takes_the_place_where_there_are_tools),
         cmocka_unit_test(test_model_without_a_template_is_not_found),
         cmocka_unit_test(test_broken_files_are_refused_by_name_and_line),
     };

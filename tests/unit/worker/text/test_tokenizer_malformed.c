@@ -83,6 +83,12 @@ static const struct {
      ST_INVALID_ARGUMENT,
      {"added_tokens[1]", "twice"}},
     {PART("added_tokens", "{}"), ST_INVALID_ARGUMENT, {"added_tokens"}},
+    {"{\"normalizer\":{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true},"
+     "\"added_tokens\":[{\"id\":1,\"content\":\"\\n\",\"single_word\":false,\"lstrip\":false,"
+     "\"rstrip\":false,\"normalized\":true,\"special\":false}],"
+     "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+     ST_UNIMPLEMENTED,
+     {"added_tokens[0]", "normalizer"}},
     {PART("normalizer", "7"), ST_INVALID_ARGUMENT, {"normalizer"}},
     {PART("normalizer", "{\"type\":\"Precompiled\"}"),
      ST_UNIMPLEMENTED,
@@ -101,7 +107,7 @@ static const struct {
                            "\"behavior\":\"Isolated\",\"invert\":false}"),
      ST_INVALID_ARGUMENT,
      {"pre_tokenizer.pattern", "regular expression"}},
-    {PART("pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},"
+    {PART("pre_tokenizer", "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&]\"},"
                            "\"behavior\":\"Isolated\",\"invert\":false}"),
      ST_UNIMPLEMENTED,
      {"pre_tokenizer.pattern", "&&"}},

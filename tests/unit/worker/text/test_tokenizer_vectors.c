@@ -234,6 +234,11 @@ static const struct {
      3},
     {"{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":false}", {2}, 1},
     {"{\"tokenizer_class\":\"GemmaTokenizer\",\"bos_token\":\"</s>\"}", {1, 2}, 2},
+    {"{\"tokenizer_class\":\"GPTNeoXTokenizer\"}", {2}, 1},
+    {"{\"tokenizer_class\":\"GPTNeoXTokenizerFast\",\"add_bos_token\":true,"
+     "\"bos_token\":\"<s>\"}",
+     {0, 2},
+     2},
     {"{\"tokenizer_class\":\"PreTrainedTokenizerFast\",\"add_bos_token\":true}", {2}, 1},
     {"{\"add_bos_token\":true,\"model_max_length\":1000000000000000019884624838656}", {2}, 1},
 };
