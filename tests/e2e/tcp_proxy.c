@@ -14,7 +14,7 @@
 #include "common/check.h"
 #include "common/mem.h"
 
-enum { PAIRS_MAX = 64, CHUNK = 65536 };
+enum { PAIRS_MAX = 64, FAMILIES = 2, CHUNK = 65536 };
 
 /* Bytes from `from` that `to` has not taken yet. */
 typedef struct direction {
@@ -28,7 +28,8 @@ typedef struct pair {
 } pair;
 
 struct tcp_proxy {
-    int listener;
+    int listeners[FAMILIES];
+    size_t listener_count;
     uint16_t port, to_port;
     int commands[2]; /* the test writes, the thread reads: 'c' cut, 's' stop */
     int done[2];     /* the thread writes after a cut */
@@ -38,10 +39,57 @@ struct tcp_proxy {
     _Atomic uint32_t connections;
 };
 
-static struct sockaddr_in loopback(uint16_t port)
+/* What localhost means differs between machines: 127.0.0.1, ::1, or both in either order. Numbers
+ * need nobody to look them up. */
+static const int families[FAMILIES] = {AF_INET, AF_INET6};
+
+typedef union loopback {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+} loopback;
+
+static loopback loopback_at(int family, uint16_t port)
 {
-    return (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    loopback a = {.any.sa_family = (sa_family_t)family};
+    if (family == AF_INET) {
+        a.v4.sin_port = htons(port);
+        a.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    } else {
+        a.v6.sin6_port = htons(port);
+        a.v6.sin6_addr = in6addr_loopback;
+    }
+    return a;
+}
+
+/* -1: nobody listens there. */
+static int connect_to(uint16_t port)
+{
+    for (size_t i = 0; i < FAMILIES; i++) {
+        int fd = socket(families[i], SOCK_STREAM | SOCK_CLOEXEC, 0);
+        loopback to = loopback_at(families[i], port);
+        if (fd >= 0 && connect(fd, &to.any, sizeof to) == 0) return fd;
+        if (fd >= 0) close(fd);
+    }
+    return -1;
+}
+
+/* One free port of both families, or of IPv4 where there is no other. */
+static void listen_at(tcp_proxy *p)
+{
+    for (size_t i = 0; i < FAMILIES; i++) {
+        int fd = socket(families[i], SOCK_STREAM | SOCK_CLOEXEC, 0);
+        loopback at = loopback_at(families[i], p->port);
+        socklen_t size = sizeof at;
+        if (fd >= 0 && bind(fd, &at.any, size) == 0 && listen(fd, 64) == 0) {
+            CHECK(getsockname(fd, &at.any, &size) == 0);
+            p->port = ntohs(families[i] == AF_INET ? at.v4.sin_port : at.v6.sin6_port);
+            p->listeners[p->listener_count++] = fd;
+        } else if (fd >= 0) {
+            close(fd);
+        }
+    }
+    CHECK(p->listener_count > 0);
 }
 
 static void reset_and_close(int fd)
@@ -61,15 +109,13 @@ static void remove_pair(tcp_proxy *p, size_t index)
     *gone = p->pairs[--p->count];
 }
 
-static void accept_one(tcp_proxy *p)
+static void accept_one(tcp_proxy *p, int listener)
 {
-    int near_end = accept4(p->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int near_end = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (near_end < 0) return;
-    int far_end = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in to = loopback(p->to_port);
-    if (p->count == PAIRS_MAX || connect(far_end, (struct sockaddr *)&to, sizeof to) != 0) {
+    int far_end = p->count < PAIRS_MAX ? connect_to(p->to_port) : -1;
+    if (far_end < 0) {
         reset_and_close(near_end);
-        close(far_end);
         return;
     }
     fcntl(far_end, F_SETFL, O_NONBLOCK);
@@ -110,25 +156,28 @@ static void *run(void *ctx)
 {
     tcp_proxy *p = ctx;
     for (;;) {
-        struct pollfd fds[2 + 2 * PAIRS_MAX];
+        struct pollfd fds[1 + FAMILIES + 2 * PAIRS_MAX];
+        struct pollfd *at_listeners = fds + 1, *at_pairs = at_listeners + p->listener_count;
         size_t pairs = p->count;
         fds[0] = (struct pollfd){.fd = p->commands[0], .events = POLLIN};
-        fds[1] = (struct pollfd){.fd = p->listener, .events = POLLIN};
+        for (size_t i = 0; i < p->listener_count; i++)
+            at_listeners[i] = (struct pollfd){.fd = p->listeners[i], .events = POLLIN};
         for (size_t i = 0; i < pairs; i++) {
             const pair *q = &p->pairs[i];
-            fds[2 + 2 * i] =
+            at_pairs[2 * i] =
                 (struct pollfd){.fd = q->there.from, .events = wanted(&q->there, &q->back)};
-            fds[3 + 2 * i] =
+            at_pairs[2 * i + 1] =
                 (struct pollfd){.fd = q->back.from, .events = wanted(&q->back, &q->there)};
         }
-        poll(fds, 2 + 2 * pairs, -1);
+        poll(fds, 1 + p->listener_count + 2 * pairs, -1);
         for (size_t i = pairs; i-- > 0;) {
-            short near_events = fds[2 + 2 * i].revents, far_events = fds[3 + 2 * i].revents;
+            short near_events = at_pairs[2 * i].revents, far_events = at_pairs[2 * i + 1].revents;
             if (!move_bytes(&p->pairs[i].there, near_events, far_events) ||
                 !move_bytes(&p->pairs[i].back, far_events, near_events))
                 remove_pair(p, i);
         }
-        if (fds[1].revents != 0) accept_one(p);
+        for (size_t i = 0; i < p->listener_count; i++)
+            if (at_listeners[i].revents != 0) accept_one(p, p->listeners[i]);
         if (fds[0].revents == 0) continue;
         char command;
         CHECK(read(p->commands[0], &command, 1) == 1);
@@ -143,13 +192,7 @@ tcp_proxy *tcp_proxy_start(uint16_t to_port)
 {
     tcp_proxy *p = mem_calloc(1, sizeof *p);
     p->to_port = to_port;
-    p->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = loopback(0);
-    socklen_t size = sizeof address;
-    CHECK(bind(p->listener, (struct sockaddr *)&address, size) == 0);
-    CHECK(listen(p->listener, 64) == 0);
-    CHECK(getsockname(p->listener, (struct sockaddr *)&address, &size) == 0);
-    p->port = ntohs(address.sin_port);
+    listen_at(p);
     CHECK(pipe2(p->commands, O_CLOEXEC) == 0 && pipe2(p->done, O_CLOEXEC) == 0);
     CHECK(pthread_create(&p->thread, NULL, run, p) == 0);
     return p;
@@ -182,7 +225,8 @@ void tcp_proxy_stop(tcp_proxy *p)
     if (p == NULL) return;
     command(p, 's');
     pthread_join(p->thread, NULL);
-    close(p->listener);
+    for (size_t i = 0; i < p->listener_count; i++)
+        close(p->listeners[i]);
     close(p->commands[0]);
     close(p->commands[1]);
     close(p->done[0]);
