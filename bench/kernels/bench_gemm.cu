@@ -245,7 +245,6 @@ int main(int argc, char **argv)
     fill<<<4096, 256, 0, b.stream>>>(b.arena, arena_bytes / 2);
     fill<<<4096, 256, 0, b.stream>>>(b.x, x_count);
     CHECK_CUDA(cudaGetLastError());
-    b.device.has_sm90a = b.device.code_arch == 90 && properties.major == 9;
     CHECK_CUDA(gemm_skinny_init(&b.device));
 
     printf("# %s, code for %u\nwork,figure,unit,ceiling,ratio\n", properties.name,

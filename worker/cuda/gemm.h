@@ -2,9 +2,9 @@
  *
  *   D[m][n] = sum over k of X[m][k] * W[n][k]  (+ bias[n])
  *
- * Few rows (decode) go to our own kernel, which reads the weights once at the speed of memory
- * (kernels/gemm_skinny.h); many rows (prefill) go to cuBLASLt, with an algorithm that was chosen
- * once a shape and range of M, at start. With `batch_invariant` everything goes to our own kernel,
+ * Up to GEMM_SKINNY_ROWS rows go to our own kernel, which reads the weights once at the speed of
+ * memory (kernels/gemm_skinny.h); more go to cuBLASLt, with an algorithm that was chosen once a
+ * shape and range of M, at start. With `batch_invariant` everything goes to our own kernel,
  * whose result for a row depends on N, K and that row alone: the same bits for any M, any place of
  * the row, and any run.
  *
@@ -51,9 +51,10 @@ void gemm_destroy(gemm *g); /* NULL is fine; nothing of it may be running */
  *
  * w   [n, k] T, a weight of that shape: read only
  * x   [rows_max, k] T, d [rows_max, n] of shape->d_type: scratch; x's content does not matter, d
- *     is written. Any of the three may be NULL: then the library's first proposal is taken,
- * untimed. Fails with ST_INVALID_ARGUMENT (the shape or rows_max is out of range),
- * ST_RESOURCE_EXHAUSTED (more distinct shapes than LIMIT_GEMM_SHAPES) or ST_INTERNAL. */
+ *     is written. Any of the three may be NULL: then the library's first proposal is taken, untimed
+ *
+ * Fails with ST_INVALID_ARGUMENT (the shape or rows_max is out of range), ST_RESOURCE_EXHAUSTED
+ * (more distinct shapes than LIMIT_GEMM_SHAPES) or ST_INTERNAL. */
 MUST_USE status gemm_prepare(gemm *g, const gemm_shape *shape, uint32_t rows_max, const void *w,
                              void *x, void *d, cudaStream_t stream, error *err);
 
@@ -62,12 +63,15 @@ MUST_USE status gemm_prepare(gemm *g, const gemm_shape *shape, uint32_t rows_max
  * d     [m, n] of d_type (T or KERNEL_F32), row-major, 16-byte aligned; overlaps nothing
  * x     [m, k] T, row-major, 16-byte aligned
  * w     [n, k] T, row-major (as Hugging Face stores it), 16-byte aligned; nothing may be writing
- * it: it is read before the kernels ahead on the stream are done bias  [n] float, or NULL m
- * 0..GEMM_ROWS_MAX; 0 launches nothing. Above GEMM_SKINNY_ROWS (kernels/gemm_skinny.h) the shape
- * must have been prepared for at least m rows sums in float; a result is within 2^-8 (BF16) or
- * 2^-11 (F16) of itself and float's rounding of the sum from the exact one; F16 overflows to
- * infinity. On failure: ST_INVALID_ARGUMENT, ST_FAILED_PRECONDITION (not prepared), or ST_INTERNAL
- * with the call and the shape in err->text: the CUDA context must then be given up. */
+ *       it: it is read before the kernels ahead on the stream are done
+ * bias  [n] float, or NULL
+ * m     0..GEMM_ROWS_MAX; 0 launches nothing. Above GEMM_SKINNY_ROWS (kernels/gemm_skinny.h) the
+ *       shape must have been prepared for at least m rows
+ * math  sums in float; a result is within 2^-8 (BF16) or 2^-11 (F16) of itself and float's rounding
+ *       of the sum from the exact one; F16 overflows to infinity
+ *
+ * On failure: ST_INVALID_ARGUMENT, ST_FAILED_PRECONDITION (not prepared), or ST_INTERNAL with the
+ * call and the shape in err->text: the CUDA context must then be given up. */
 MUST_USE status gemm_run(gemm *g, void *d, kernel_dtype d_type, const void *x, const void *w,
                          const float *bias, uint32_t m, uint32_t n, uint32_t k, cudaStream_t stream,
                          error *err);

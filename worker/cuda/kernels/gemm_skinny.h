@@ -44,8 +44,9 @@ cudaError_t gemm_skinny_init(const kernel_device *device);
  *            bias, n, k and the architecture's mma only, never on m, the row's place, the device's
  *            size or the tile that was chosen. Within the rounding of d_type and
  *            2^-19 * sum|x w| of the exact sum (k <= 16384). NaN and infinity go where they would
- * in float arithmetic; F16 overflows to infinity. arch       sm_75 (F16), sm_80 and later cost 2 m
- * n k flops; 2 n k bytes, plus 2 m k a tile of rows from L2 */
+ *            in float arithmetic; F16 overflows to infinity
+ * arch       sm_75 (F16), sm_80 and later
+ * cost       2 m n k flops; 2 n k bytes, plus 2 m k a tile of rows from L2 */
 cudaError_t gemm_skinny(void *d, kernel_dtype d_type, const void *x, const void *w,
                         const float *bias, uint32_t m, uint32_t n, uint32_t k, kernel_dtype type,
                         const gemm_skinny_workspace *workspace, const kernel_device *device,
