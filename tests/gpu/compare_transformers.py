@@ -210,10 +210,11 @@ def plus_one(config):
 
 def random_weights(model, config, dtype, seed):
     """Norms and biases included: everything does something."""
-    generator = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
 
     def normal(shape, deviation, mean=0.0):
-        return torch.empty(shape).normal_(mean, deviation, generator=generator)
+        return torch.empty(shape, device=device).normal_(mean, deviation, generator=generator)
 
     # Gemma's embedding is large beside what the layers add, and is the head as well: the model would
     # repeat its input. So it is made small, and the last norm large.
@@ -290,7 +291,8 @@ def write_checkpoint(path, name, config, args):
     prefix = ""
     if config["architectures"] == ["Gemma3ForConditionalGeneration"]:
         prefix = "language_model."
-    save_file({prefix + k: v.contiguous() for k, v in weights.items()}, path / "model.safetensors")
+    save_file({prefix + k: v.contiguous().cpu() for k, v in weights.items()},
+              path / "model.safetensors")
     write_config(path, config, args.config_style)
     write_tokenizer(path, config["vocab_size"])
     return model
@@ -299,7 +301,7 @@ def write_checkpoint(path, name, config, args):
 # -- running --------------------------------------------------------------------------------------
 
 
-def run_worker(path, name, prompts, args):
+def run_worker(worker, path, name, prompts, args):
     """For each prompt (ids, logprobs of the ids, logits after the prompt)."""
     lines = path / "prompts.jsonl"
     with open(lines, "w") as out:
@@ -307,7 +309,7 @@ def run_worker(path, name, prompts, args):
             request = {"ids": ids, "max_tokens": STEPS, "temperature": 0, "ignore_eos": True,
                        "logprobs": 0}
             out.write(json.dumps(request) + "\n")
-    command = [args.worker, "generate", "-m", str(path), "--prompts", str(lines), "--logits",
+    command = [worker, "generate", "-m", str(path), "--prompts", str(lines), "--logits",
                "--device", args.device, *WORKER_OPTIONS.get(name, []), *args.worker_option]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
@@ -363,39 +365,55 @@ def prompts_for(config, lengths, seed):
             for n in lengths]
 
 
+def compare_worker(worker, path, name, model, prompts, args):
+    """The number of faults of one worker."""
+    faults = flagged = steps = 0
+    off = []
+    started = time.monotonic()
+    results = run_worker(worker, path, name, prompts, args)
+    seconds = time.monotonic() - started
+    for prompt, result in zip(prompts, results):
+        figures = Figures(reference_logprobs(model, prompt, result["ids"]), result)
+        wrong = list(figures.faults())
+        faults += len(wrong)
+        flagged += figures.flagged
+        steps += figures.steps
+        off.append(figures.off)
+        print(f"{name:22} {args.dtype:5} {len(prompt):6} {figures.spread:6.2f} "
+              f"{figures.largest:9.2e} {figures.mean:9.2e} {figures.step_largest:9.2e} "
+              f"{figures.flagged:3}/{figures.steps:<3} {figures.worst_tie:9.2e}  "
+              f"{'FAILED: ' + ', '.join(wrong) if wrong else 'ok'}", flush=True)
+    mean = float(torch.cat(off).mean())
+    fine = mean <= MEAN_LIMIT
+    faults += not fine
+    print(f"{name:22} {args.dtype:5} {'all':>6} {'':6} {'':9} {mean:9.2e} {'':27}  "
+          f"{'ok' if fine else 'FAILED: mean'}", flush=True)
+    if flagged > FLAGGED_LIMIT * steps:
+        faults += 1
+        print(f"{name:22} FAILED: {flagged} of {steps} tokens are behind the reference's best")
+    print(f"{name:22} worker took {seconds:.1f} s", file=sys.stderr)
+    return faults
+
+
 def compare(name, args):
-    """The number of faults."""
+    """The number of faults of all workers, which share the checkpoint and the reference."""
     published, layers = MODELS[name]
     config = smaller(published, args.layers or layers, args.width_divisor)
     path = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-", dir=args.keep))
-    faults = flagged = steps = 0
-    off = []
+    faults = 0
     try:
+        started = time.monotonic()
         model = write_checkpoint(path, name, config, args)
         prompts = prompts_for(config, args.prompts, args.seed)
-        started = time.monotonic()
-        results = run_worker(path, name, prompts, args)
-        seconds = time.monotonic() - started
-        for prompt, result in zip(prompts, results):
-            figures = Figures(reference_logprobs(model, prompt, result["ids"]), result)
-            wrong = list(figures.faults())
-            faults += len(wrong)
-            flagged += figures.flagged
-            steps += figures.steps
-            off.append(figures.off)
-            print(f"{name:22} {args.dtype:5} {len(prompt):6} {figures.spread:6.2f} "
-                  f"{figures.largest:9.2e} {figures.mean:9.2e} {figures.step_largest:9.2e} "
-                  f"{figures.flagged:3}/{figures.steps:<3} {figures.worst_tie:9.2e}  "
-                  f"{'FAILED: ' + ', '.join(wrong) if wrong else 'ok'}", flush=True)
-        mean = float(torch.cat(off).mean())
-        fine = mean <= MEAN_LIMIT
-        faults += not fine
-        print(f"{name:22} {args.dtype:5} {'all':>6} {'':6} {'':9} {mean:9.2e} {'':27}  "
-              f"{'ok' if fine else 'FAILED: mean'}", flush=True)
-        if flagged > FLAGGED_LIMIT * steps:
-            faults += 1
-            print(f"{name:22} FAILED: {flagged} of {steps} tokens are behind the reference's best")
-        print(f"{name:22} worker took {seconds:.1f} s", file=sys.stderr)
+        print(f"{name:22} made in {time.monotonic() - started:.1f} s", file=sys.stderr)
+        for worker in args.worker:
+            if len(args.worker) > 1:
+                print(f"{worker}:")
+            try:
+                faults += compare_worker(worker, path, name, model, prompts, args)
+            except (RuntimeError, ValueError, KeyError) as error:
+                faults += 1
+                print(f"{name:22} FAILED: {error}", flush=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         faults += 1
         print(f"{name:22} FAILED: {error}", flush=True)
@@ -407,7 +425,8 @@ def compare(name, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--worker", default="gaggle-worker", help="path of gaggle-worker")
+    parser.add_argument("--worker", nargs="+", default=["gaggle-worker"],
+                        help="path of gaggle-worker; several are compared with one reference")
     parser.add_argument("--device", default="cpu", help="the worker's device [cpu]")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS),
                         metavar="NAME", help="of " + ", ".join(MODELS))

@@ -96,9 +96,9 @@ models() {
         name=$(basename "$build")
         step "golden_$name" 120 python3 tests/gpu/check_golden.py \
             --worker "$build/bin/gaggle-worker" --shared "${SHARED:-}"
-        step "transformers_$name" 400 python3 tests/gpu/compare_transformers.py --device cuda:0 \
-            --worker "$build/bin/gaggle-worker"
     done
+    step transformers 580 python3 tests/gpu/compare_transformers.py --device cuda:0 --worker \
+        "$BUILD/bin/gaggle-worker" "$BUILD_PTX75/bin/gaggle-worker" "$BUILD_PTX86/bin/gaggle-worker"
     step golden_invariant 120 python3 tests/gpu/check_golden.py \
         --worker "$BUILD/bin/gaggle-worker" --shared "${SHARED:-}" -- --batch-invariant
 }
