@@ -57,7 +57,8 @@ kernel_tests() { # NAME BUILD
     done
 }
 
-# A router and a worker on the GPU around a command; the worker's flags come first, up to "--".
+# A router and a worker on the GPU around a command; the worker's flags come first, up to "--". Says
+# how long the worker took until it was ready, as a row of the results.
 with_cluster() {
     rm -f "$out/worker.ready"
     local flags=() url=ipc://$out/clients.sock worker_url=ipc://$out/workers.sock
@@ -69,7 +70,7 @@ with_cluster() {
         >"$out/worker.ready" 2>"$out/worker.log" &
     local worker=$! code=0 begin=$EPOCHREALTIME
     while [ ! -s "$out/worker.ready" ] && kill -0 $worker 2>/dev/null; do sleep 0.2; done
-    awk "BEGIN { printf \"worker ready after %.2f s\n\", $EPOCHREALTIME - $begin }"
+    awk "BEGIN { printf \"load_8b,%.2f,s,6,\n\", $EPOCHREALTIME - $begin }"
     "$@" --router "$url" || code=$?
     kill -TERM $worker && wait $worker || code=$?
     kill -TERM $router && wait $router || code=$?
@@ -110,22 +111,36 @@ soak() {
 }
 
 sanitizer() {
-    local tool test
+    local tool test short=()
     for tool in memcheck racecheck; do
+        [ $tool = memcheck ] || short=(KERNEL_TEST_SHORT=1) # it slows kernels a hundredfold
         for test in "$BUILD"/gpu/test_*; do
-            step "${tool}_$(basename "$test")" 240 compute-sanitizer --tool $tool \
-                --error-exitcode 3 "$test"
+            step "${tool}_$(basename "$test")" 240 env "${short[@]}" compute-sanitizer \
+                --tool $tool --error-exitcode 3 "$test"
         done
     done
 }
 
-# The table of the committed results: the lines of all benches, with the commit behind them.
+# The rows of a log that are called NAME (a pattern), under another name if one is given.
+rows() { # LOG NAME [AS]
+    grep -E "^$2,[0-9.]+," "$out/$1.log" | sed -E "s/^($2),/${3:-\\1},/"
+}
+
+# The table of the committed results, with the commit behind its figures.
 collect() {
-    local commit=${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}
+    local commit=${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)} name
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | sed 's/^/# /'
     echo "work,figure,unit,ceiling,ratio,commit"
-    grep -h -E '^[a-z][a-z0-9_]*,[0-9.]+,' \
-        "$out"/bench_*.log "$out"/cluster_256.log "$out"/load_8b.csv | sed "s/\$/,$commit/"
+    {
+        for name in decode_1 decode_32 decode_256 prefill_8192; do rows bench_$name $name; done
+        rows bench_invariant decode_256 decode_256_invariant
+        for name in attention_sm90 attention gemm elementwise sample; do
+            rows bench_$name '[a-z][a-z0-9_]*'
+        done
+        rows bench_upload 'upload_[0-9]*'
+        rows ready_8b load_8b
+        rows cluster_256 cluster_256
+    } | sed "s/\$/,$commit/"
 }
 
 bench() {
@@ -142,9 +157,10 @@ bench() {
     cp models/gosling/tokenizer.json "$out/8b/" # any will do: the weights are random
     step ready_8b 60 with_cluster -m "$out/8b" -- true
     rm -r "$out/8b"
-    for name in attention_sm90 attention gemm elementwise sample; do
+    for name in attention_sm90 gemm elementwise sample; do
         step "bench_$name" 60 "$BUILD/gpu/bench_$name"
     done
+    step bench_attention 60 "$BUILD/gpu/bench_attention" attn_decode # the other has prefill
     cp models/gosling/tokenizer.json $shape/
     engine cluster_engine --streams 256 --prompt-tokens 128 --output-tokens 512
     local rate
@@ -154,8 +170,6 @@ bench() {
         "$BUILD/bin/gaggle-bench-cluster" --streams 256 --prompt-tokens 128 --output-tokens 512 \
         --engine-rate "${rate:-0}"
     rm $shape/tokenizer.json
-    sed -n 's/^worker ready after \([0-9.]*\) s$/load_8b,\1,s,6,/p' "$out/ready_8b.log" \
-        >"$out/load_8b.csv"
     collect >"$out/results.csv"
 }
 

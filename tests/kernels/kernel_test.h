@@ -123,6 +123,17 @@ static inline std::vector<kernel_dtype> test_dtypes()
     return {KERNEL_F16, KERNEL_BF16};
 }
 
+/* Fewer and smaller trials: on the CPU emulation, and on a device under a checker that slows
+ * kernels a hundredfold (KERNEL_TEST_SHORT in the environment). */
+static inline bool test_is_short()
+{
+#ifdef KERNEL_TEST_EMULATED
+    return true;
+#else
+    return getenv("KERNEL_TEST_SHORT") != nullptr;
+#endif
+}
+
 static inline const char *dtype_name(kernel_dtype dtype)
 {
     return dtype == KERNEL_F16 ? "f16" : dtype == KERNEL_BF16 ? "bf16" : "f32";

@@ -18,11 +18,7 @@ static_assert(SAMPLE_TOP_MAX == LIMIT_LOGPROBS_TOP, "");
 static_assert(SAMPLE_VOCAB_MAX == LIMIT_VOCAB, "");
 static_assert(SAMPLE_LOGPROBS_OFF == LOGPROBS_OFF, "");
 
-#ifdef KERNEL_TEST_EMULATED
-static const bool emulated = true;
-#else
-static const bool emulated = false;
-#endif
+static const bool is_short = test_is_short();
 
 /* -- random numbers ------------------------------------------------------------------------- */
 
@@ -428,24 +424,24 @@ static void compare_with_twin(uint32_t vocab, uint32_t rows, uint32_t steps, uin
 KERNEL_TEST(one_row_draws_what_the_twin_draws)
 {
     for (uint32_t vocab : {1u, 5u, 97u, 1000u})
-        compare_with_twin(vocab, 1, emulated ? 25 : 150, 1000 * vocab);
+        compare_with_twin(vocab, 1, is_short ? 25 : 150, 1000 * vocab);
 }
 
 KERNEL_TEST(seven_rows_draw_what_the_twin_draws)
 {
     for (uint32_t vocab : {1u, 5u, 97u, 1000u})
-        compare_with_twin(vocab, 7, emulated ? 9 : 120, 100000 * vocab);
+        compare_with_twin(vocab, 7, is_short ? 9 : 120, 100000 * vocab);
 }
 
 KERNEL_TEST(rows_of_many_blocks_draw_what_the_twin_draws)
 {
-    compare_with_twin(5000, 7, emulated ? 8 : 60, 1);
-    compare_with_twin(20001, 2, emulated ? 8 : 60, 2);
+    compare_with_twin(5000, 7, is_short ? 8 : 60, 1);
+    compare_with_twin(20001, 2, is_short ? 8 : 60, 2);
 }
 
 KERNEL_TEST(large_vocabularies_draw_what_the_twin_draws)
 {
-    if (emulated) return;
+    if (is_short) return;
     compare_with_twin(50257, 64, 2, 3);
     compare_with_twin(128256, 1, 40, 4);
     compare_with_twin(128256, 33, 2, 5);
@@ -492,7 +488,7 @@ KERNEL_TEST(greedy_steps_take_the_lowest_of_equals)
 {
     for (uint32_t vocab : {1u, 5u, 97u, 5000u}) {
         sampler *twin = sampler_create(vocab);
-        for (uint64_t seed = 0; seed < (emulated ? 12 : 50); seed++) {
+        for (uint64_t seed = 0; seed < (is_short ? 12 : 50); seed++) {
             dice d(seed);
             std::vector<row_case> rows;
             for (uint32_t i = 0; i < 5; i++) {
@@ -654,7 +650,7 @@ KERNEL_TEST(a_graph_is_replayed_with_other_rows)
 /* Chi-square of draws at different positions against softmax in double. */
 KERNEL_TEST(draws_follow_the_distribution)
 {
-    const uint32_t vocab = 16, rows = emulated ? 8 : 1024, steps = emulated ? 60 : 100;
+    const uint32_t vocab = 16, rows = is_short ? 8 : 1024, steps = is_short ? 60 : 100;
     std::vector<double> weight(vocab);
     std::vector<uint32_t> seen(vocab);
     double sum = 0;
