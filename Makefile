@@ -6,7 +6,7 @@ ONESHOT ?=
 GAGGLE  := $(BUILD)/bin/gaggle
 
 .DEFAULT_GOAL := build
-.PHONY: build run test deps asan tsan fuzz valgrind tidy bench install format check-format clean help
+.PHONY: build run test deps asan tsan fuzz valgrind tidy bench man install format check-format clean help
 
 build: deps
 	@set -f; IFS=' '; set -- $$(tools/cuda-flags.sh); \
@@ -39,6 +39,9 @@ tidy:
 bench: build
 	@$(BUILD)/bin/gaggle-bench-router
 
+man: build
+	@cmake --build $(BUILD) --target man && ls $(BUILD)/man/man1
+
 install: build
 	@cmake --install $(BUILD)
 
@@ -61,4 +64,5 @@ help:
 	@echo "make valgrind          the tests of links and sessions under valgrind"
 	@echo "make tidy              clang-tidy over everything"
 	@echo "make bench             what the router costs"
+	@echo "make man               the man pages, to $(BUILD)/man/man1"
 	@echo "make install           to CMAKE_INSTALL_PREFIX (CMAKE_FLAGS=-D...)"

@@ -95,6 +95,8 @@ struct gaggle_stream {
 typedef struct query {
     struct query *next;
     uint32_t id;
+    char *drain; /* the worker to drain first, in so long; NULL = none */
+    uint32_t drain_ms;
     uint64_t until_ms;
     void (*on_report)(void *ctx, const gaggle_report *report, const gaggle_error *err);
     void *ctx;

@@ -208,6 +208,8 @@ static void finish_deliver(gaggle_stream *s, const msg_finish *m)
         .queue_us = m->queue_us,
         .prefill_us = m->prefill_us,
         .decode_us = m->decode_us,
+        .continuations = m->continuations + s->core.continuations,
+        .approximate = m->approximate || s->core.continuations > 0,
     };
     if (m->stop_text.size > 0) {
         memcpy(stop_text, m->stop_text.data, m->stop_text.size);
@@ -244,13 +246,27 @@ static void on_finish(conversation *c, const msg_finish *m)
     act(s, action, &why);
 }
 
-static void on_error(conversation *c, const msg_error *m)
+/* Answers come in order: it is of the oldest query that wanted a drain. */
+static void drain_refused(gaggle_client *client, const error *why)
 {
-    gaggle_stream *s = stream_table_find(&c->streams, m->stream);
-    if (s == NULL) return; /* of the link: the session tells by on_down */
+    query **of = NULL;
+    for (query **at = &client->talk.queries; *at != NULL; at = &(*at)->next)
+        if ((*at)->drain != NULL && (of == NULL || (*at)->id < (*of)->id)) of = at;
+    if (of == NULL) return;
+    query *q = *of;
+    *of = q->next;
+    client_query_done(client, q, NULL, why);
+}
+
+static void on_error(gaggle_client *client, const msg_error *m)
+{
+    conversation *c = &client->talk;
     error why;
     error_set(&why, m->code, "%.*s", (int)m->text.size, m->text.data);
     why.retry_after_ms = m->retry_after_ms;
+    if (m->stream == 0 && !m->fatal) drain_refused(client, &why);
+    gaggle_stream *s = stream_table_find(&c->streams, m->stream);
+    if (s == NULL) return; /* a fatal one of the link: the session tells by on_down */
     stream_action action = stream_core_error(&s->core, m->code, m->retry_after_ms, clock_now_ms());
     /* Before a worker has it, a request ends by an Error. */
     if (s->stopping)
@@ -284,7 +300,7 @@ static void on_envelope(void *ctx, session *link, const envelope *e, const error
     switch (e->kind) {
     case ENVELOPE_ACCEPTED:
         if ((s = stream_table_find(&c->streams, e->accepted.stream)) != NULL)
-            stream_core_accepted(&s->core);
+            stream_core_accepted(&s->core, e->accepted.resumed);
         break;
     case ENVELOPE_TOKENS:
         on_tokens(c, &e->tokens);
@@ -293,7 +309,7 @@ static void on_envelope(void *ctx, session *link, const envelope *e, const error
         on_finish(c, &e->finish);
         break;
     case ENVELOPE_ERROR:
-        on_error(c, &e->error);
+        on_error(client, &e->error);
         break;
     case ENVELOPE_REPORT:
         on_report(client, &e->report);
@@ -308,6 +324,11 @@ static void on_envelope(void *ctx, session *link, const envelope *e, const error
 
 static void query_send(conversation *c, const query *q)
 {
+    if (q->drain != NULL) {
+        envelope e = {.kind = ENVELOPE_DRAIN};
+        e.drain = (msg_drain){.deadline_ms = q->drain_ms, .worker_id = text_of(q->drain)};
+        session_send(c->session, &e);
+    }
     envelope e = {.kind = ENVELOPE_QUERY, .query.id = q->id};
     session_send(c->session, &e);
 }

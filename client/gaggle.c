@@ -175,6 +175,7 @@ void client_query_done(gaggle_client *client, query *q, const gaggle_report *rep
     gaggle_error why;
     if (err != NULL) client_error(&why, err);
     q->on_report(q->ctx, report, err != NULL ? &why : NULL);
+    mem_free(q->drain);
     mem_free(q);
 }
 
@@ -441,10 +442,12 @@ uint64_t gaggle_stream_seed(const gaggle_stream *s)
 
 /* -- queries -------------------------------------------------------------------------------- */
 
-gaggle_code gaggle_query(gaggle_client *client, uint32_t timeout_ms,
-                         void (*on_report)(void *ctx, const gaggle_report *report,
-                                           const gaggle_error *err),
-                         void *ctx, gaggle_error *err)
+/* `drain` is the query's own from here on. */
+static gaggle_code query_post(gaggle_client *client, uint32_t timeout_ms, char *drain,
+                              uint32_t drain_ms,
+                              void (*on_report)(void *ctx, const gaggle_report *report,
+                                                const gaggle_error *err),
+                              void *ctx, gaggle_error *err)
 {
     error why = {0};
     pthread_mutex_lock(&client->mutex);
@@ -458,13 +461,25 @@ gaggle_code gaggle_query(gaggle_client *client, uint32_t timeout_ms,
         query *q = mem_calloc(1, sizeof *q);
         *q = (query){.next = client->new_queries,
                      .until_ms = clock_now_ms() + timeout_ms,
+                     .drain = drain,
+                     .drain_ms = drain_ms,
                      .on_report = on_report,
                      .ctx = ctx};
         client->new_queries = q;
         uv_async_send(&client->wake);
     }
     pthread_mutex_unlock(&client->mutex);
-    return why.code == ST_OK ? GAGGLE_OK : client_error(err, &why);
+    if (why.code == ST_OK) return GAGGLE_OK;
+    mem_free(drain);
+    return client_error(err, &why);
+}
+
+gaggle_code gaggle_query(gaggle_client *client, uint32_t timeout_ms,
+                         void (*on_report)(void *ctx, const gaggle_report *report,
+                                           const gaggle_error *err),
+                         void *ctx, gaggle_error *err)
+{
+    return query_post(client, timeout_ms, NULL, 0, on_report, ctx, err);
 }
 
 /* A report that outlives its callback: the arena is its first and only owner. */
@@ -521,10 +536,11 @@ static void on_waited_report(void *ctx, const gaggle_report *report, const gaggl
     pthread_mutex_unlock(&waiter->mutex);
 }
 
-gaggle_code gaggle_query_wait(gaggle_report **out, gaggle_client *client, uint32_t timeout_ms,
-                              gaggle_error *err)
+static gaggle_code query_wait(gaggle_report **out, gaggle_client *client, uint32_t timeout_ms,
+                              char *drain, uint32_t drain_ms, gaggle_error *err)
 {
     if (!client->own_thread && pthread_equal(client->loop_thread, pthread_self())) {
+        mem_free(drain);
         error why;
         error_set(&why, ST_FAILED_PRECONDITION, "waiting would block the client's loop");
         return client_error(err, &why);
@@ -532,7 +548,8 @@ gaggle_code gaggle_query_wait(gaggle_report **out, gaggle_client *client, uint32
     query_waiter waiter = {.answered = false};
     pthread_mutex_init(&waiter.mutex, NULL);
     pthread_cond_init(&waiter.done, NULL);
-    gaggle_code code = gaggle_query(client, timeout_ms, on_waited_report, &waiter, err);
+    gaggle_code code =
+        query_post(client, timeout_ms, drain, drain_ms, on_waited_report, &waiter, err);
     if (code == GAGGLE_OK) {
         pthread_mutex_lock(&waiter.mutex);
         while (!waiter.answered)
@@ -545,6 +562,25 @@ gaggle_code gaggle_query_wait(gaggle_report **out, gaggle_client *client, uint32
     pthread_cond_destroy(&waiter.done);
     pthread_mutex_destroy(&waiter.mutex);
     return code;
+}
+
+gaggle_code gaggle_query_wait(gaggle_report **out, gaggle_client *client, uint32_t timeout_ms,
+                              gaggle_error *err)
+{
+    return query_wait(out, client, timeout_ms, NULL, 0, err);
+}
+
+gaggle_code gaggle_drain_wait(gaggle_report **out, gaggle_client *client, const char *worker_id,
+                              uint32_t limit_ms, uint32_t timeout_ms, gaggle_error *err)
+{
+    size_t size = strlen(worker_id);
+    if (size == 0 || size > LIMIT_NAME_BYTES) {
+        error why;
+        error_set(&why, ST_INVALID_ARGUMENT, "worker_id has %zu bytes; it must have 1 to %u", size,
+                  LIMIT_NAME_BYTES);
+        return client_error(err, &why);
+    }
+    return query_wait(out, client, timeout_ms, mem_strdup(worker_id), limit_ms, err);
 }
 
 void gaggle_report_free(gaggle_report *report)

@@ -199,6 +199,8 @@ typedef struct gaggle_event {
     uint32_t queue_us; /* times at the worker: waiting, prompt, answer */
     uint32_t prefill_us;
     uint32_t decode_us;
+    uint32_t continuations; /* how often another worker went on with the answer */
+    bool approximate;       /* and may not have computed the same bits */
 } gaggle_event;
 
 #define GAGGLE_LOGPROBS(n) ((n) + 1) /* for gaggle_request.logprobs */
@@ -322,6 +324,12 @@ gaggle_code gaggle_query(gaggle_client *client, uint32_t timeout_ms,
 gaggle_code gaggle_query_wait(gaggle_report **out, gaggle_client *client, uint32_t timeout_ms,
                               gaggle_error *err);
 void gaggle_report_free(gaggle_report *report);
+
+/* Let a worker end: it gets nothing new, and stops when what it runs has ended or, after `limit_ms`
+ * (0 = never), goes on elsewhere. *out is the router's report afterwards. GAGGLE_NOT_FOUND: the
+ * router knows no such worker; GAGGLE_PERMISSION_DENIED: only an admin's key may. */
+gaggle_code gaggle_drain_wait(gaggle_report **out, gaggle_client *client, const char *worker_id,
+                              uint32_t limit_ms, uint32_t timeout_ms, gaggle_error *err);
 
 #ifdef __cplusplus
 }

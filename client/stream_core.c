@@ -26,7 +26,7 @@ void stream_core_check(const stream_core *s)
 static stream_action submit(stream_core *s)
 {
     s->state = STREAM_SUBMITTED;
-    s->acked = s->next;
+    s->submitted = s->acked = s->next;
     s->crowded = false;
     return STREAM_SUBMIT;
 }
@@ -57,9 +57,10 @@ void stream_core_down(stream_core *s)
     if (s->state != STREAM_ENDED) s->state = STREAM_WAITING;
 }
 
-void stream_core_accepted(stream_core *s)
+void stream_core_accepted(stream_core *s, bool resumed)
 {
     if (s->state != STREAM_SUBMITTED && s->state != STREAM_RESUMING) return;
+    if (!resumed && s->state == STREAM_SUBMITTED && s->submitted > 0) s->continuations++;
     s->state = STREAM_RUNNING;
     s->crowded = false; /* from here on the source sends everything past the Resume again */
     s->accepted = true;
@@ -88,7 +89,6 @@ stream_taken stream_core_tokens(stream_core *s, uint32_t first, uint32_t count, 
     s->crc = ids_crc32c(s->crc, ids + taken.skip, taken.take);
     buffer_append(&s->ids, ids + taken.skip, taken.take * sizeof *ids);
     s->next += taken.take;
-    s->losses = 0;
     return taken;
 }
 
@@ -108,11 +108,11 @@ stream_action stream_core_finish(stream_core *s, uint32_t total, uint32_t crc)
 }
 
 /* Trouble that may pass: the worker was lost, the router has restarted and its workers are not all
- * back, or is full. */
-static bool may_pass(status code)
+ * back, or is full. UNAVAILABLE without a time: the router has tried often enough. */
+static bool may_pass(status code, uint32_t retry_after_ms)
 {
-    return code == ST_UNAVAILABLE || code == ST_RESOURCE_EXHAUSTED || code == ST_NOT_FOUND ||
-           code == ST_ABORTED;
+    return (code == ST_UNAVAILABLE && retry_after_ms > 0) || code == ST_RESOURCE_EXHAUSTED ||
+           code == ST_NOT_FOUND || code == ST_ABORTED;
 }
 
 stream_action stream_core_error(stream_core *s, status code, uint32_t retry_after_ms,
@@ -120,10 +120,9 @@ stream_action stream_core_error(stream_core *s, status code, uint32_t retry_afte
 {
     if (s->state == STREAM_ENDED || s->state == STREAM_WAITING) return STREAM_NOTHING;
     if (s->state == STREAM_RESUMING && code == ST_NOT_FOUND) return submit(s);
-    /* The first Submit's refusal is for the caller to read. An answer under way is worth patience,
-     * but not for ever: it may be what its workers die of. */
-    if (!s->accepted || !may_pass(code)) return fail(s);
-    if (s->state == STREAM_RUNNING && ++s->losses > STREAM_LOSSES_MAX) return fail(s);
+    /* The first Submit's refusal is for the caller to read. An answer under way is worth patience.
+     */
+    if (!s->accepted || !may_pass(code, retry_after_ms)) return fail(s);
     if (s->trouble_since_ms == 0) s->trouble_since_ms = now_ms;
     if (now_ms - s->trouble_since_ms >= s->patience_ms) return fail(s);
 

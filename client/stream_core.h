@@ -31,8 +31,6 @@
 #include "common/mem.h"
 #include "common/status.h"
 
-enum { STREAM_LOSSES_MAX = 3 };
-
 typedef enum stream_state {
     STREAM_WAITING,
     STREAM_SUBMITTED,
@@ -64,7 +62,8 @@ typedef struct stream_core {
     uint64_t retry_at_ms;
     uint64_t trouble_since_ms; /* 0 = none */
     uint32_t pause_ms;
-    uint32_t losses; /* times it was lost while running, without a new token in between */
+    uint32_t submitted;     /* `next` at the last Submit */
+    uint32_t continuations; /* times somebody went on with it who did not know it */
 } stream_core;
 
 /* What of a group of tokens is new: tokens [skip, skip + take) of it. */
@@ -83,7 +82,7 @@ stream_action stream_core_up(stream_core *s);
 void stream_core_down(stream_core *s);
 
 /* Messages of the source. `now_ms` is monotonic. */
-void stream_core_accepted(stream_core *s);
+void stream_core_accepted(stream_core *s, bool resumed); /* `resumed`: it was known */
 stream_taken stream_core_tokens(stream_core *s, uint32_t first, uint32_t count,
                                 const uint32_t *ids);
 stream_action stream_core_finish(stream_core *s, uint32_t total, uint32_t crc);

@@ -47,6 +47,8 @@
 #define LIMIT_WORKER_GRACE_MS_DEFAULT 5000u
 #define LIMIT_STALL_MS_DEFAULT        30000u
 #define LIMIT_RESUME_UNKNOWN_MS       2000u
+#define LIMIT_STANDSTILL_MS           1000u /* longer between two ticks: the router itself stood still */
+#define LIMIT_HANDOVER_MS             3000u /* before a worker's end, what it runs goes elsewhere */
 #define LIMIT_ACK_INTERVAL_MS         100u
 #define LIMIT_LOAD_INTERVAL_MS        250u
 #define LIMIT_ORPHAN_MS               60000u /* a worker keeps streams so long without a router */
@@ -71,9 +73,25 @@
 #define LIMIT_WORKERS            1024u
 #define LIMIT_MODELS_PER_WORKER  16u
 #define LIMIT_STREAMS_PER_LINK   4096u
-#define LIMIT_REQUESTS           65536u /* known to one router: queued, running or in grace */
-#define LIMIT_QUEUE_REQUESTS     4096u  /* default of --max-queue */
+#define LIMIT_PREFIX_ENTRIES     262144u /* chunk hashes that placement remembers */
+#define LIMIT_PREFIX_CHUNKS      1024u   /* of one prompt */
+#define LIMIT_REQUESTS           65536u  /* known to one router: queued, running or in grace */
+#define LIMIT_CONTINUATIONS      8u      /* default of --max-continuations */
+#define LIMIT_QUEUE_REQUESTS     4096u   /* default of --max-queue */
+#define LIMIT_QUEUE_TOKENS       (LIMIT_QUEUE_REQUESTS * 32768u) /* estimated, of those that wait */
+#define LIMIT_QUEUE_DISPLACED    16u   /* that one more urgent arrival may drive out */
+#define LIMIT_QUEUE_IDLE_FLOWS   4096u /* tenants with nothing here whose share is remembered */
 #define LIMIT_SUBMIT_BYTES_QUEUE (256u * LIMIT_MIB)
+
+/* -- keys ------------------------------------------------------------------------ */
+
+#define LIMIT_KEYS_FILE_BYTES       (8u * LIMIT_MIB)
+#define LIMIT_KEYS                  16384u
+#define LIMIT_TENANTS               4096u                 /* that one router ever heard of */
+#define LIMIT_KEY_NAME_BYTES        64u                   /* a key's id, a tenant's name */
+#define LIMIT_TENANT_NUMBERS        (LIMIT_TENANTS + 64u) /* and those of plain tokens */
+#define LIMIT_TENANT_WEIGHT         10000u
+#define LIMIT_TENANT_WEIGHT_DEFAULT 100u
 
 /* -- worker --------------------------------------------------------------------- */
 
@@ -94,6 +112,7 @@
 /* -- files ---------------------------------------------------------------------- */
 
 #define LIMIT_CONFIG_FILE_BYTES        (1u * LIMIT_MIB)
+#define LIMIT_OPTIONS_FILE_BYTES       (256u * LIMIT_KIB) /* --config */
 #define LIMIT_TOKENIZER_FILE_BYTES     (64u * LIMIT_MIB)
 #define LIMIT_PATTERN_BYTES            (16u * LIMIT_KIB) /* one regular expression of a tokenizer */
 #define LIMIT_TOKENIZER_STEPS          32u               /* components of one kind in a tokenizer */

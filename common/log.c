@@ -1,61 +1,82 @@
 #include "common/log.h"
 
-#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-static const char *program_name = "gaggle";
-static log_level level_max = LOG_INFO;
-static const char *const level_names[] = {"error", "warn", "info", "debug"};
+#include "common/log_format.h"
 
-enum { LINE_SIZE = 2048 };
+const char *const log_level_names[] = {"error", "warn", "info", "debug", NULL};
+const char *const log_format_names[] = {"text", "json", NULL};
+
+static const char *program_name = "gaggle";
+static _Atomic log_level level_max = LOG_INFO;
+static _Atomic log_format format_chosen = LOG_TEXT;
 
 void log_init(const char *program, log_level level)
 {
     program_name = program;
-    level_max = level;
+    atomic_store_explicit(&level_max, level, memory_order_relaxed);
+}
+
+void log_set(log_level level, log_format format)
+{
+    atomic_store_explicit(&level_max, level, memory_order_relaxed);
+    atomic_store_explicit(&format_chosen, format, memory_order_relaxed);
+}
+
+static int find_name(const char *const *names, const char *name)
+{
+    for (int i = 0; names[i] != NULL; i++)
+        if (strcmp(name, names[i]) == 0) return i;
+    return -1;
 }
 
 int log_level_parse(const char *name)
 {
-    for (int i = 0; i < 4; i++)
-        if (strcmp(name, level_names[i]) == 0) return i;
-    return -1;
+    return find_name(log_level_names, name);
 }
 
-/* A foreign string in a message must not forge a second line, nor speak to the terminal. */
-static void neutralise(char *line, size_t size)
+int log_format_parse(const char *name)
 {
-    unsigned char *at = (unsigned char *)line;
-    for (size_t i = 0; i < size; i++) {
-        if (at[i] < 0x20 || at[i] == 0x7f) at[i] = ' ';
-        /* U+0080 to U+009F are control characters, too: U+009B begins a sequence like ESC [. */
-        if (at[i] == 0xc2 && i + 1 < size && at[i + 1] >= 0x80 && at[i + 1] <= 0x9f)
-            at[i] = at[i + 1] = ' ';
-    }
+    return find_name(log_format_names, name);
+}
+
+static void write_stderr(const char *bytes, size_t size)
+{
+    ssize_t ignored = write(STDERR_FILENO, bytes, size);
+    (void)ignored;
 }
 
 void log_line(log_level level, const char *format, ...)
 {
-    if (level > level_max) return;
+    if (level > atomic_load_explicit(&level_max, memory_order_relaxed)) return;
     struct timespec now;
     struct tm utc;
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
-    char line[LINE_SIZE];
-    size_t used = strftime(line, sizeof line, "%Y-%m-%dT%H:%M:%S", &utc);
-    used += (size_t)snprintf(line + used, sizeof line - used, ".%03ldZ %-5s %s  ",
-                             now.tv_nsec / 1000000, level_names[level], program_name);
+    char time[48];
+    size_t used = strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(time + used, sizeof time - used, ".%03ldZ", now.tv_nsec / 1000000);
+    const log_head head = {time, log_level_names[level], program_name};
+
+    char line[LOG_LINE_BYTES];
     va_list args;
     va_start(args, format);
-    int wrote = vsnprintf(line + used, sizeof line - used - 1, format, args);
+    bool json = atomic_load_explicit(&format_chosen, memory_order_relaxed) == LOG_JSON;
+    size_t size = json ? log_format_json(line, &head, format, args)
+                       : log_format_text(line, &head, format, args);
     va_end(args);
-    if (wrote > 0) used += (size_t)wrote;
-    if (used > sizeof line - 2) used = sizeof line - 2;
-    neutralise(line, used);
-    line[used++] = '\n';
-    ssize_t ignored = write(STDERR_FILENO, line, used);
-    (void)ignored;
+    write_stderr(line, size);
+}
+
+void log_farewell(const char *command, const char *sentence)
+{
+    if (atomic_load_explicit(&format_chosen, memory_order_relaxed) == LOG_JSON)
+        log_error("ended reason=\"%s\"", sentence);
+    else
+        fprintf(stderr, "%s: %s\n", command, sentence);
 }

@@ -134,6 +134,8 @@ typedef struct msg_register {
     uint32_t slots, kv_blocks, kv_block_tokens;
     const msg_live *live;
     size_t live_count; /* at most LIMIT_STREAMS_PER_LINK */
+    uint32_t lease_ms; /* 0 = no end is known */
+    text_view numerics;
 } msg_register;
 
 #define NEXT_WANTED_HOLD UINT32_MAX
@@ -150,6 +152,7 @@ typedef struct msg_adopt {
 typedef struct msg_load {
     uint32_t running, waiting, kv_blocks_free, step_us;
     uint64_t prompt_tokens, cached_tokens, output_tokens, preemptions;
+    uint32_t prefill_rate, decode_rate, cache_age_ms; /* 0 = not known */
 } msg_load;
 
 typedef struct msg_chat_message {
@@ -198,6 +201,7 @@ typedef struct msg_submit {
     int32_t priority;
     const uint32_t *prior_ids;
     size_t prior_count;
+    text_view traceparent; /* at most LIMIT_NAME_BYTES */
 } msg_submit;
 
 typedef struct msg_accepted {
@@ -242,6 +246,8 @@ typedef struct msg_finish {
     uint32_t stop_id;
     uint32_t queue_us, prefill_us, decode_us;
     msg_error error; /* with FINISH_FAILED; code ST_OK otherwise */
+    uint32_t continuations;
+    bool approximate;
 } msg_finish;
 
 typedef struct msg_ack {

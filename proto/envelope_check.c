@@ -148,6 +148,7 @@ static bool register_ok(const msg_register *m, error *err)
         !text_ok(err, "Register.device", m->device, LIMIT_NAME_BYTES) ||
         !not_empty(err, "Register.models", m->model_count) ||
         !models_ok(err, m->models, m->model_count) ||
+        !text_ok(err, "Register.numerics", m->numerics, LIMIT_NAME_BYTES) ||
         !at_most(err, "Register.slots", m->slots, LIMIT_STREAMS_PER_LINK) ||
         !count_at_most(err, "Register.live", m->live_count, LIMIT_STREAMS_PER_LINK))
         return false;
@@ -230,7 +231,8 @@ static bool submit_ok(const msg_submit *m, error *err)
             at_most(err, "Submit.logprobs", m->logprobs, LIMIT_LOGPROBS_TOP)) &&
            window_ok(err, m->window) &&
            at_most(err, "Submit.deadline_ms", m->deadline_ms, LIMIT_DEADLINE_MS) &&
-           count_at_most(err, "Submit.prior_ids", m->prior_count, LIMIT_CONTEXT_TOKENS);
+           count_at_most(err, "Submit.prior_ids", m->prior_count, LIMIT_CONTEXT_TOKENS) &&
+           text_ok(err, "Submit.traceparent", m->traceparent, LIMIT_NAME_BYTES);
 }
 
 static bool token_groups_ok(const msg_tokens *m, error *err)

@@ -169,6 +169,8 @@ static status register_from(const Gaggle__Pb__Register *m, msg_register *out, ar
         .kv_block_tokens = m->kv_block_tokens,
         .live = live,
         .live_count = m->n_live,
+        .lease_ms = m->lease_ms,
+        .numerics = text_from(m->numerics),
     };
     return ST_OK;
 }
@@ -203,6 +205,9 @@ static void load_from(const Gaggle__Pb__Load *m, msg_load *out)
         .cached_tokens = m->cached_tokens,
         .output_tokens = m->output_tokens,
         .preemptions = m->preemptions,
+        .prefill_rate = m->prefill_rate,
+        .decode_rate = m->decode_rate,
+        .cache_age_ms = m->cache_age_ms,
     };
 }
 
@@ -288,6 +293,7 @@ static status submit_body_from(const Gaggle__Pb__Submit *m, msg_submit *out, are
     out->priority = m->priority;
     out->prior_ids = m->prior_ids;
     out->prior_count = m->n_prior_ids;
+    out->traceparent = text_from(m->traceparent);
     return ST_OK;
 }
 
@@ -357,6 +363,8 @@ static status finish_from(const Gaggle__Pb__Finish *m, msg_finish *out, error *e
         .queue_us = m->queue_us,
         .prefill_us = m->prefill_us,
         .decode_us = m->decode_us,
+        .continuations = m->continuations,
+        .approximate = m->approximate,
     };
     return m->error != NULL ? error_from(m->error, &out->error, err) : ST_OK;
 }

@@ -81,6 +81,8 @@ static void register_to(const msg_register *e, Gaggle__Pb__Register *m, arena *s
     SET_USED(m, slots, e->slots);
     SET_USED(m, kv_blocks, e->kv_blocks);
     SET_USED(m, kv_block_tokens, e->kv_block_tokens);
+    SET_USED(m, lease_ms, e->lease_ms);
+    SET_TEXT(m, numerics, e->numerics);
     SET_COLUMN(m, live, arena_alloc(scratch, e->live_count * sizeof(Gaggle__Pb__Live *)),
                e->live_count);
     for (size_t i = 0; i < e->live_count; i++) {
@@ -115,6 +117,9 @@ static void load_to(const msg_load *e, Gaggle__Pb__Load *m)
     SET_USED(m, cached_tokens, e->cached_tokens);
     SET_USED(m, output_tokens, e->output_tokens);
     SET_USED(m, preemptions, e->preemptions);
+    SET_USED(m, prefill_rate, e->prefill_rate);
+    SET_USED(m, decode_rate, e->decode_rate);
+    SET_USED(m, cache_age_ms, e->cache_age_ms);
 }
 
 static Gaggle__Pb__Sampling *sampling_to(const msg_sampling *e, arena *scratch)
@@ -175,6 +180,7 @@ static void submit_to(const msg_submit *e, Gaggle__Pb__Submit *m, arena *scratch
     SET_USED(m, deadline_ms, e->deadline_ms);
     SET_USED(m, priority, e->priority);
     SET_COLUMN(m, prior_ids, e->prior_ids, e->prior_count);
+    SET_TEXT(m, traceparent, e->traceparent);
 }
 
 static void tokens_to(const msg_tokens *e, Gaggle__Pb__Tokens *m)
@@ -230,6 +236,8 @@ static void finish_to(const msg_finish *e, Gaggle__Pb__Finish *m, arena *scratch
     SET_USED(m, queue_us, e->queue_us);
     SET_USED(m, prefill_us, e->prefill_us);
     SET_USED(m, decode_us, e->decode_us);
+    SET_USED(m, continuations, e->continuations);
+    SET_USED(m, approximate, e->approximate);
     if (e->error.code != ST_OK) {
         m->error = arena_alloc(scratch, sizeof *m->error);
         gaggle__pb__error__init(m->error);

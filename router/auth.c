@@ -1,7 +1,10 @@
 #include "router/auth.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <xxhash.h>
 
 #include "common/json.h"
 
@@ -90,12 +93,17 @@ static bool is_local(const char *url)
     return strcmp(host, "localhost") == 0;
 }
 
+static const option_list *plain_tokens(const auth *a, role what)
+{
+    return what == ROLE_WORKER ? &a->join_tokens : &a->api_tokens;
+}
+
 status auth_check_listener(const auth *a, const char *url, role what, error *err)
 {
-    const option_list *tokens = what == ROLE_WORKER ? &a->join_tokens : &a->api_tokens;
-    if (tokens->count > 0 || is_local(url)) return ST_OK;
+    if (a->keys != NULL || plain_tokens(a, what)->count > 0 || is_local(url)) return ST_OK;
     return error_set(err, ST_FAILED_PRECONDITION,
-                     "%s can be reached from other machines, so it needs %s (or its -file form)",
+                     "%s can be reached from other machines, so it needs --keys or %s (or its "
+                     "-file form)",
                      url, what == ROLE_WORKER ? "--join-token" : "--api-token");
 }
 
@@ -111,20 +119,106 @@ static bool equal_in_constant_time(const char *secret, text_view given)
     return difference == 0;
 }
 
-status auth_check_hello(const auth *a, const msg_hello *hello, uint32_t *tenant, error *err)
+/* The token's number among the plain ones, or their count. */
+static size_t plain_token(const option_list *tokens, text_view given)
 {
-    bool is_worker = hello->role == ROLE_WORKER;
-    const option_list *tokens = is_worker ? &a->join_tokens : &a->api_tokens;
-    *tenant = 0;
-    if (tokens->count == 0) return ST_OK;
     size_t found = tokens->count;
     for (size_t i = 0; i < tokens->count; i++)
-        if (equal_in_constant_time(tokens->items[i], hello->token)) found = i;
-    if (found == tokens->count)
-        return error_set(err, ST_UNAUTHENTICATED, "%s: %s",
-                         hello->token.size == 0 ? "a token is required" : "the token is not valid",
-                         is_worker ? "start the worker with --join-token"
-                                   : "give --token, or set GAGGLE_TOKEN");
-    *tenant = (uint32_t)found;
-    return ST_OK;
+        if (equal_in_constant_time(tokens->items[i], given)) found = i;
+    return found;
+}
+
+/* Of a plain token, which may be gone when it is asked for again. */
+static uint64_t fingerprint(const char *token)
+{
+    return XXH3_64bits(token, strlen(token));
+}
+
+status auth_judge(const auth *a, const msg_hello *hello, int64_t now_s, identity *out, error *err)
+{
+    bool is_worker = hello->role == ROLE_WORKER;
+    const option_list *tokens = plain_tokens(a, hello->role);
+    *out = (identity){.what = hello->role, .admin = !is_worker && a->keys == NULL};
+    if (a->keys == NULL && tokens->count == 0) return ST_OK;
+
+    size_t number = plain_token(tokens, hello->token);
+    if (number < tokens->count) {
+        if (!is_worker) out->tenant = (uint32_t)number;
+        out->facts = fingerprint(tokens->items[number]);
+        return ST_OK;
+    }
+    error why;
+    status st =
+        error_set(&why, ST_UNAUTHENTICATED, "%s",
+                  hello->token.size == 0 ? "a token is required" : "the token is not valid");
+    if (a->keys != NULL && hello->token.size > 0)
+        st = keys_judge(a->keys, hello->token, hello->role, now_s, out, &why);
+    if (st == ST_OK) {
+        if (!is_worker) out->tenant += AUTH_TENANTS_PLAIN;
+        return ST_OK;
+    }
+    return error_set(err, st, "%s: %s", why.text,
+                     is_worker ? "start the worker with --join-token"
+                               : "give --token, or set GAGGLE_TOKEN");
+}
+
+status auth_check_hello(const auth *a, const msg_hello *hello, uint32_t *tenant, error *err)
+{
+    identity who;
+    status st = auth_judge(a, hello, time(NULL), &who, err);
+    *tenant = who.tenant;
+    return st;
+}
+
+status auth_judge_admin(const auth *a, text_view token, int64_t now_s, error *err)
+{
+    identity who;
+    if (a->keys == NULL)
+        return error_set(err, ST_PERMISSION_DENIED,
+                         "the router has no --keys file, and so no admin's token");
+    status st = keys_judge(a->keys, token, ROLE_CLIENT, now_s, &who, err);
+    if (st != ST_OK || who.admin) return st;
+    return error_set(err, ST_PERMISSION_DENIED, "key %s is not an admin's", who.key_id);
+}
+
+status auth_recheck(const auth *a, identity *who, int64_t now_s, error *err)
+{
+    if (who->key_id[0] != '\0') return keys_recheck(a->keys, who, now_s, err);
+    const option_list *tokens = plain_tokens(a, who->what);
+    if (who->facts == 0 && tokens->count == 0 && a->keys == NULL) return ST_OK;
+    for (size_t i = 0; i < tokens->count; i++)
+        if (fingerprint(tokens->items[i]) == who->facts &&
+            (who->what == ROLE_WORKER || i == who->tenant))
+            return ST_OK;
+    return error_set(err, ST_UNAUTHENTICATED, "its token is no longer valid");
+}
+
+status auth_check_envelope(const auth *a, const identity *who, const envelope *e, error *err)
+{
+    if (e->kind == ENVELOPE_DRAIN && who->what == ROLE_CLIENT && !who->admin)
+        return error_set(err, ST_PERMISSION_DENIED, "only an admin's key may drain workers");
+    if (e->kind != ENVELOPE_REGISTER || who->key_id[0] == '\0') return ST_OK;
+    const char *only = keys_worker_id(a->keys, who);
+    if (only == NULL || text_equal(text_of(only), e->reg.worker_id)) return ST_OK;
+    return error_set(err, ST_PERMISSION_DENIED, "key %s is for worker %s, not for %.*s",
+                     who->key_id, only, (int)e->reg.worker_id.size, e->reg.worker_id.data);
+}
+
+tenant_limits auth_tenant_limits(const auth *a, uint32_t tenant)
+{
+    static const tenant_limits none = TENANT_LIMITS_NONE;
+    return tenant < AUTH_TENANTS_PLAIN ? none
+                                       : *keys_tenant_limits(a->keys, tenant - AUTH_TENANTS_PLAIN);
+}
+
+char *auth_tenant_name(const auth *a, uint32_t tenant, char out[AUTH_TENANT_NAME_SIZE])
+{
+    if (tenant >= AUTH_TENANTS_PLAIN)
+        snprintf(out, AUTH_TENANT_NAME_SIZE, "%s",
+                 keys_tenant_name(a->keys, tenant - AUTH_TENANTS_PLAIN));
+    else if (a->api_tokens.count > 0)
+        snprintf(out, AUTH_TENANT_NAME_SIZE, "api-token-%u", tenant + 1);
+    else
+        snprintf(out, AUTH_TENANT_NAME_SIZE, "%s", KEY_TENANT_DEFAULT);
+    return out;
 }

@@ -18,6 +18,7 @@ core_options core_options_default(void)
         .client_grace_ms = LIMIT_CLIENT_GRACE_MS_DEFAULT,
         .worker_grace_ms = LIMIT_WORKER_GRACE_MS_DEFAULT,
         .stall_ms = LIMIT_STALL_MS_DEFAULT,
+        .continuations_max = LIMIT_CONTINUATIONS,
     };
 }
 
@@ -27,8 +28,10 @@ core *core_create(const core_options *options, const core_io *io, uint64_t now_m
     c->options = *options;
     c->io = *io;
     c->requests = request_table_create(options->seed);
+    c->prefixes = prefix_table_create(LIMIT_PREFIX_ENTRIES);
+    c->history = placement_history_default();
     c->seed_state = options->seed;
-    c->started_ms = c->now_ms = now_ms;
+    c->started_ms = c->heard_ms = c->now_ms = now_ms;
     admission_init(&c->queue, options->queue_requests_max, options->queue_bytes_max);
     return c;
 }
@@ -50,6 +53,7 @@ void core_destroy(core *c)
     }
     request_table_destroy(c->requests);
     worker_table_free(&c->workers);
+    prefix_table_destroy(c->prefixes);
     buffer_free(&c->pending_resumes);
     buffer_free(&c->encoded);
     arena_free(&c->scratch);
@@ -138,14 +142,16 @@ bool request_worker_is_up(const request *r)
     return r->worker != NULL && r->worker->link != NULL && r->worker_stream != 0;
 }
 
-/* -- a request's end ------------------------------------------------------------- */
-
-void request_uncharge(request *r, uint32_t tokens)
+/* Time in which this very process was stopped is nobody's fault: no grace and no stall runs in it.
+ */
+static void pass_time(core *c, uint64_t now_ms)
 {
-    if (tokens > r->cost) tokens = r->cost;
-    r->cost -= tokens;
-    r->worker->outstanding_tokens -= tokens;
+    uint64_t passed_ms = now_ms - c->heard_ms;
+    c->heard_ms = now_ms;
+    c->now_ms += passed_ms > LIMIT_STANDSTILL_MS ? LIMIT_TICK_MS : passed_ms;
 }
+
+/* -- a request's end ------------------------------------------------------------- */
 
 bool request_holds_slot(const request *r)
 {
@@ -158,7 +164,7 @@ void request_leave_worker(request *r)
     worker *w = r->worker;
     if (w == NULL) return;
     if (request_holds_slot(r)) w->streams--;
-    request_uncharge(r, r->cost);
+    work_ledger_settle(&w->work, &r->charge);
     if (r->worker_stream != 0) worker_close_stream(w, r);
     r->worker = NULL;
 }
@@ -221,6 +227,43 @@ void core_end(core *c, request *r, status code, uint32_t retry_after_ms, const c
     if (r->state != REQUEST_FINISHED) request_set_state(r, REQUEST_FINISHED, c->now_ms);
 }
 
+/* CRC-32C of the first r->next ids of the answer. */
+static uint32_t crc_so_far(core *c, const request *r)
+{
+    envelope e;
+    arena_reset(&c->scratch);
+    CHECK(envelope_decode(r->submit->bytes, r->submit->size, &c->scratch, &e, NULL) == ST_OK);
+    uint32_t prior = r->submit->prior_count;
+    uint32_t crc = ids_crc32c(0, e.submit.prior_ids, prior < r->next ? prior : r->next);
+    return r->next > prior ? ids_crc32c(crc, r->submit->ids, r->next - prior) : crc;
+}
+
+void core_finish(core *c, request *r)
+{
+    if (r->submit == NULL) { /* the ids are not known: only an Error is left */
+        status code = r->ending == FINISH_DEADLINE ? ST_DEADLINE_EXCEEDED : ST_CANCELLED;
+        core_end(c, r, code, 0, "ended; its worker did not answer");
+        return;
+    }
+    if (request_worker_is_up(r)) core_send_forget(c, r);
+    if (r->state == REQUEST_QUEUED) admission_remove(&c->queue, r);
+    request_leave_worker(r);
+    if (r->state != REQUEST_FINISHED) request_set_state(r, REQUEST_FINISHED, c->now_ms);
+    if (r->client == NULL) return; /* it is told when it comes back */
+    core_flush_client(c, r->client);
+    envelope e = {.kind = ENVELOPE_FINISH};
+    e.finish = (msg_finish){.stream = r->client_stream,
+                            .total = r->next,
+                            .reason = (finish_reason)r->ending,
+                            .crc = crc_so_far(c, r),
+                            .continuations = r->submit->continuations,
+                            .approximate = r->submit->approximate};
+    core_send(c, r->client, &e);
+    char hex[33];
+    log_info("request=%s finished reason=%s tokens=%u worker=gone", id128_hex(&r->id, hex),
+             finish_reason_name((finish_reason)r->ending), r->next);
+}
+
 /* Ask the worker to end it; its Finish follows. */
 void core_cancel(core *c, request *r, finish_reason finish, status code, const char *sentence)
 {
@@ -228,10 +271,13 @@ void core_cancel(core *c, request *r, finish_reason finish, status code, const c
         r->ending = (uint8_t)finish;
         request_set_state(r, REQUEST_ENDING, c->now_ms);
         core_send_cancel(c, r);
-        return;
-    }
-    if (r->state == REQUEST_QUEUED || r->state == REQUEST_RUNNING)
+    } else if (r->state == REQUEST_RUNNING ||
+               (r->state == REQUEST_QUEUED && r->next > r->submit->prior_count)) {
+        r->ending = (uint8_t)finish;
+        core_finish(c, r);
+    } else if (r->state == REQUEST_QUEUED) {
         core_end(c, r, code, 0, sentence);
+    }
 }
 
 /* -- dispatch -------------------------------------------------------------------- */
@@ -249,11 +295,13 @@ status core_keep_submit(core *c, request *r, const msg_submit *submit, error *er
         return error_set(err, ST_OUT_OF_RANGE, "the request has more than %u bytes",
                          LIMIT_MESSAGE_BYTES - SUBMIT_SLACK_BYTES);
     kept_submit *kept = mem_alloc(sizeof *kept + c->encoded.size + submit->model.size);
+    *kept = (kept_submit){.prior_count = (uint32_t)submit->prior_count};
     memcpy(kept->bytes, c->encoded.data, c->encoded.size);
     if (submit->model.size > 0)
         memcpy(kept->bytes + c->encoded.size, submit->model.data, submit->model.size);
-    kept->queue_previous = kept->queue_next = NULL;
+    kept->prompt = prefix_chain_create(submit, c->options.seed, r->tenant);
     kept->priority = submit->priority;
+    kept->max_tokens = submit->max_tokens;
     kept->size = (uint32_t)c->encoded.size;
     kept->model_size = (uint32_t)submit->model.size;
     r->submit = kept;
@@ -268,23 +316,51 @@ static text_view kept_model(const request *r)
 void core_forget_submit(core *c, request *r)
 {
     if (r->submit == NULL) return;
-    c->submit_bytes_freed += r->submit->size;
-    mem_free(r->submit);
-    r->submit = NULL;
+    c->submit_bytes_freed += r->submit->size + sizeof(uint32_t) * r->submit->id_capacity;
+    request_forget_submit(r);
+}
+
+/* The ids that the next worker goes on behind: the client's and those relayed since. */
+static void add_relayed_ids(core *c, const request *r, msg_submit *submit)
+{
+    const kept_submit *kept = r->submit;
+    if (r->next <= kept->prior_count) {
+        submit->prior_count = r->next;
+        return;
+    }
+    uint32_t *ids = arena_alloc(&c->scratch, r->next * sizeof *ids);
+    if (kept->prior_count > 0) memcpy(ids, submit->prior_ids, kept->prior_count * sizeof *ids);
+    memcpy(ids + kept->prior_count, kept->ids, (r->next - kept->prior_count) * sizeof *ids);
+    submit->prior_ids = ids;
+    submit->prior_count = r->next;
+}
+
+/* A part of the answer may have been made by another worker than the one that goes on with it. */
+static void note_numerics(kept_submit *kept, uint32_t next, uint32_t numerics)
+{
+    bool equal = numerics != 0 && numerics == kept->numerics;
+    if (next > kept->prior_count && !equal) kept->approximate = true;
+    kept->numerics = numerics;
+    kept->base = next;
 }
 
 /* False: finished streams that nobody acknowledged fill the link, so it must wait. */
-static bool dispatch_to(core *c, request *r, worker *w)
+static bool dispatch_to(core *c, request *r, const placement_choice *choice)
 {
+    worker *w = choice->worker;
     if (!worker_open_stream(w, r)) return false;
     envelope e;
     arena_reset(&c->scratch);
     CHECK(envelope_decode(r->submit->bytes, r->submit->size, &c->scratch, &e, NULL) == ST_OK);
     admission_remove(&c->queue, r);
     r->worker = w;
-    r->cost = placement_cost(&e.submit);
+    add_relayed_ids(c, r, &e.submit);
+    note_numerics(r->submit, r->next, worker_find_model(w, kept_model(r))->numerics);
     r->rewinding = false;
-    w->outstanding_tokens += r->cost;
+    work_ledger_charge(&w->work, &r->charge, choice->prefill_tokens, choice->decode_tokens);
+    r->submit->cached = choice->cached;
+    prefix_table_record(c->prefixes, r->submit->prompt->chunk, r->submit->prompt->count,
+                        w->prefix_holder, c->now_ms);
     w->streams++;
     request_set_state(r, REQUEST_RUNNING, c->now_ms);
 
@@ -308,6 +384,19 @@ static bool any_room(const core *c)
     return false;
 }
 
+static placement_outcome choose_worker(core *c, const request *r, placement_choice *choice)
+{
+    uint64_t number;
+    memcpy(&number, r->id.bytes, sizeof number);
+    const placement_request asked = {.model = kept_model(r),
+                                     .prompt = r->submit->prompt,
+                                     .prior_tokens = r->next,
+                                     .max_tokens = r->submit->max_tokens,
+                                     .number = number,
+                                     .numerics = r->submit->numerics};
+    return placement_decide(&c->workers, c->prefixes, &c->history, &asked, c->now_ms, choice);
+}
+
 void core_dispatch(core *c)
 {
     text_view full = {0}; /* the model last found without room: what waits for it is passed over */
@@ -316,8 +405,10 @@ void core_dispatch(core *c)
         next = r->submit->queue_next;
         text_view model = kept_model(r);
         if (text_equal(model, full)) continue;
-        worker *w;
-        if (placement_choose(&c->workers, model, &w) == PLACEMENT_OK && dispatch_to(c, r, w))
+        placement_choice choice;
+        placement_outcome outcome = choose_worker(c, r, &choice);
+        if (outcome == PLACEMENT_LEASE_END) continue; /* a shorter one still may */
+        if (outcome == PLACEMENT_OK && dispatch_to(c, r, &choice))
             room = any_room(c);
         else
             full = model;
@@ -326,10 +417,27 @@ void core_dispatch(core *c)
 
 /* -- events ---------------------------------------------------------------------- */
 
+/* The process is back before we noticed that it was gone. What is still on its way over the older
+ * link must not take anything from the newer one. */
+static void replace_older(core *c, role what, uint32_t tenant, const id128 *instance)
+{
+    for (core_link *l = c->links; l != NULL; l = l->next) {
+        if (l->role != what || l->tenant != tenant || l->replaced ||
+            !id128_equal(&l->instance, instance))
+            continue;
+        l->replaced = true;
+        core_forget_pending_resumes(c, l);
+        while (l->requests != NULL)
+            core_detach_client(c, l->requests);
+        c->io.close(c->io.ctx, l->handle, "replaced by a newer connection of this process");
+    }
+}
+
 core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, const id128 *instance,
                         const char *name, uint64_t now_ms)
 {
-    c->now_ms = now_ms;
+    pass_time(c, now_ms);
+    replace_older(c, what, tenant, instance);
     core_link *l = mem_calloc(1, sizeof *l);
     l->handle = handle;
     l->role = what;
@@ -345,7 +453,8 @@ core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, const
 
 void core_envelope(core *c, core_link *l, const envelope *e, const error *refused, uint64_t now_ms)
 {
-    c->now_ms = now_ms;
+    pass_time(c, now_ms);
+    if (l->replaced) return;
     if (refused != NULL && l->role == ROLE_CLIENT)
         core_send_error(c, l, e->submit.stream, refused);
     else if (l->role == ROLE_CLIENT)
@@ -363,7 +472,7 @@ static void unlink_dirty(core *c, const core_link *l)
 }
 
 /* Nobody wants it any more. */
-static void drop(core *c, request *r)
+void core_drop(core *c, request *r)
 {
     if (request_worker_is_up(r)) core_send_forget(c, r);
     core_done(c, r);
@@ -371,7 +480,7 @@ static void drop(core *c, request *r)
 
 void core_link_down(core *c, core_link *l, bool for_good, uint64_t now_ms)
 {
-    c->now_ms = now_ms;
+    pass_time(c, now_ms);
     if (l->role == ROLE_WORKER && l->worker != NULL) core_worker_link_lost(c, l->worker);
     if (l->role == ROLE_CLIENT) {
         c->client_count--;
@@ -379,7 +488,7 @@ void core_link_down(core *c, core_link *l, bool for_good, uint64_t now_ms)
         while (l->requests != NULL) {
             request *r = l->requests;
             core_detach_client(c, r);
-            if (for_good) drop(c, r);
+            if (for_good) core_drop(c, r);
         }
     }
     unlink_dirty(c, l);
@@ -408,14 +517,14 @@ static void tick_request(core *c, request *r)
 {
     uint64_t idle_ms = c->now_ms - r->since_ms;
     if (r->client == NULL && c->now_ms - r->client_gone_ms >= c->options.client_grace_ms) {
-        drop(c, r);
+        core_drop(c, r);
     } else if (r->deadline_ms != 0 && c->now_ms >= r->deadline_ms) {
         r->deadline_ms = 0;
         core_cancel(c, r, FINISH_DEADLINE, ST_DEADLINE_EXCEEDED, "the deadline passed");
     } else if (r->state == REQUEST_FINISHED && idle_ms >= c->options.stall_ms) {
-        drop(c, r);
+        core_drop(c, r);
     } else if (r->state == REQUEST_ENDING && idle_ms >= c->options.stall_ms) {
-        core_end(c, r, ST_CANCELLED, 0, "cancelled; the worker did not answer");
+        core_finish(c, r);
     } else if (r->state == REQUEST_RUNNING && r->client != NULL && r->acked < r->next &&
                idle_ms >= c->options.stall_ms) {
         core_cancel(c, r, FINISH_SLOW_CONSUMER, ST_CANCELLED, "tokens were not acknowledged");
@@ -427,8 +536,7 @@ static void end_unservable(core *c)
 {
     for (request *r = c->queue.head, *next; r != NULL; r = next) {
         next = r->submit->queue_next;
-        worker *w;
-        if (placement_choose(&c->workers, kept_model(r), &w) == PLACEMENT_NO_MODEL)
+        if (!placement_is_offered(&c->workers, kept_model(r)))
             core_end(c, r, ST_UNAVAILABLE, 1000, "no worker offers the model any more");
     }
 }
@@ -442,25 +550,33 @@ static void trim_heap(core *c)
     c->trimmed_ms = c->now_ms;
 }
 
+/* Nobody has heard of it for its grace. */
+static void forget_worker(core *c, worker *w)
+{
+    for (uint32_t i = request_table_end(c->requests); i-- > 0;) {
+        request *r = request_table_at(c->requests, i);
+        if (r != NULL && r->worker == w) core_lose_worker(c, r);
+    }
+    log_warn("worker=%s forgotten", w->id);
+    prefix_table_leave(c->prefixes, w->prefix_holder);
+    worker_table_remove(&c->workers, w);
+    end_unservable(c);
+}
+
 void core_tick(core *c, uint64_t now_ms)
 {
-    c->now_ms = now_ms;
+    pass_time(c, now_ms);
     uint32_t number = 0;
-    for (request *r; (r = request_table_due(c->requests, number, now_ms)) != NULL; number++) {
+    for (request *r; (r = request_table_due(c->requests, number, c->now_ms)) != NULL; number++) {
         number = r->number;
         request_table_wake_at(c->requests, r, next_look_ms(c, r));
         tick_request(c, r);
     }
     for (size_t i = c->workers.count; i-- > 0;) {
         worker *w = c->workers.all[i];
-        if (w->link != NULL || now_ms - w->gone_ms < c->options.worker_grace_ms) continue;
-        for (uint32_t j = request_table_end(c->requests); j-- > 0;) {
-            request *r = request_table_at(c->requests, j);
-            if (r != NULL && r->worker == w) core_lose_worker(c, r);
-        }
-        log_warn("worker=%s forgotten", w->id);
-        worker_table_remove(&c->workers, w);
-        end_unservable(c);
+        if (w->link != NULL && w->leave_ms != 0 && c->now_ms >= w->leave_ms) core_hand_over(c, w);
+        if (w->link == NULL && c->now_ms - w->gone_ms >= c->options.worker_grace_ms)
+            forget_worker(c, w);
     }
     core_answer_pending_resumes(c);
     core_dispatch(c);
@@ -529,9 +645,26 @@ void core_drain(core *c, const char *reason)
         core_send(c, l, &e);
 }
 
+void core_set_options(core *c, const core_options *options)
+{
+    uint64_t seed = c->options.seed;
+    c->options = *options;
+    c->options.seed = seed;
+    c->queue.requests_max = options->queue_requests_max;
+    c->queue.bytes_max = options->queue_bytes_max;
+}
+
 size_t core_request_count(const core *c)
 {
     return request_table_count(c->requests);
+}
+
+size_t core_waited_for(const core *c)
+{
+    size_t count = 0;
+    for (const core_link *l = c->links; l != NULL; l = l->next)
+        count += l->streams;
+    return count;
 }
 
 void core_verify(const core *c)
@@ -548,6 +681,8 @@ void core_verify(const core *c)
         queued += r->state == REQUEST_QUEUED;
         CHECK(r->state != REQUEST_QUEUED || (r->worker == NULL && r->submit != NULL));
         CHECK(r->state != REQUEST_DONE);
+        CHECK(r->submit == NULL || r->next <= r->submit->prior_count ||
+              r->next - r->submit->prior_count <= r->submit->id_capacity);
         if (r->client != NULL)
             CHECK(request_table_find_stream(c->requests, r->client, r->client_stream) == r);
         if (r->worker_stream != 0) CHECK(worker_find_stream(r->worker, r->worker_stream) == r);
@@ -556,14 +691,16 @@ void core_verify(const core *c)
     for (size_t i = 0; i < c->workers.count; i++) {
         const worker *w = c->workers.all[i];
         uint32_t streams = 0;
-        uint64_t outstanding = 0;
+        uint64_t prefill = 0, decode = 0;
         for (uint32_t j = 0; j < request_table_end(c->requests); j++) {
             const request *r = request_table_at(c->requests, j);
             if (r == NULL || r->worker != w) continue;
             streams += request_holds_slot(r);
-            outstanding += r->cost;
+            prefill += r->charge.prefill_tokens;
+            decode += r->charge.decode_tokens;
         }
-        CHECK(streams == w->streams && outstanding == w->outstanding_tokens);
+        CHECK(streams == w->streams && prefill == w->work.prefill_tokens &&
+              decode == w->work.decode_tokens);
         CHECK(w->link == NULL || w->link->worker == w);
     }
     for (const core_link *l = c->links; l != NULL; l = l->next) {

@@ -10,7 +10,10 @@
  *     on Tokens    relay: drop repeats, notice gaps, append to the client link's columns
  *     on Finish    flush the columns, Finish to the client, wait for its last Ack
  *     on Ack       forward; the last one frees the request
- *     on tick      deadlines, graces, stalls
+ *     on tick      deadlines, graces, stalls, workers that end
+ *
+ * A worker that is lost, or about to end, loses nothing: Submit and ids relayed so far are kept,
+ * and another worker goes on behind them.
  *
  * Loop thread. Actions are called from within events, and must not call back into the core. */
 #ifndef GAGGLE_ROUTER_CORE_H
@@ -34,10 +37,11 @@ typedef struct core_io {
 typedef struct core_options {
     uint32_t queue_requests_max;
     uint64_t queue_bytes_max;
-    uint32_t client_grace_ms; /* a client may be away so long before its requests are cancelled */
-    uint32_t worker_grace_ms; /* a worker may be away so long before its streams end */
-    uint32_t stall_ms;        /* a stream without acknowledgement ends after so long */
-    uint64_t seed;            /* of hash tables and of requests that bring none */
+    uint32_t client_grace_ms;   /* a client may be away so long before its requests are cancelled */
+    uint32_t worker_grace_ms;   /* a worker may be away so long before its streams end */
+    uint32_t stall_ms;          /* a stream without acknowledgement ends after so long */
+    uint32_t continuations_max; /* workers that one answer may lose */
+    uint64_t seed;              /* of hash tables and of requests that bring none */
 } core_options;
 
 core_options core_options_default(void);
@@ -66,8 +70,15 @@ void core_flush(core *c);
 /* No new requests from now on; those that run may end. */
 void core_drain(core *c, const char *reason);
 
-/* Requests not DONE: when draining, 0 means that nothing is left to wait for. */
+/* Other limits and times from now on; the seed stays. */
+void core_set_options(core *c, const core_options *options);
+
+/* Requests not DONE. */
 size_t core_request_count(const core *c);
+
+/* Those of clients that are here: when draining, 0 means that nothing is left to wait for. Whose
+ * client is away keeps its tokens at its worker, for the next router. */
+size_t core_waited_for(const core *c);
 
 /* Check what must hold between requests, links, workers and queue (CHECK). For tests. */
 void core_verify(const core *c);

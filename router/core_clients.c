@@ -39,8 +39,7 @@ static bool may_become_known(const core *c)
 
 static status check_model(const core *c, text_view model, error *err)
 {
-    worker *w;
-    if (placement_choose(&c->workers, model, &w) != PLACEMENT_NO_MODEL) return ST_OK;
+    if (placement_is_offered(&c->workers, model)) return ST_OK;
     if (c->workers.count == 0) {
         error_set(err, ST_UNAVAILABLE, "no worker is connected yet");
         err->retry_after_ms = 1000;
@@ -100,6 +99,12 @@ static void send_accepted(core *c, const request *r, bool resumed)
     core_send(c, r->client, &e);
 }
 
+/* The client has the answer up to `next_wanted`: is there anybody who can go on from there? */
+static bool worker_holds(const request *r, uint32_t next_wanted)
+{
+    return r->worker != NULL && (r->submit == NULL || next_wanted >= r->submit->base);
+}
+
 /* Give a known request to a client: after a reconnect, or by a repeated Submit. */
 static void reattach(core *c, core_link *l, request *r, uint32_t stream, uint32_t next_wanted)
 {
@@ -108,9 +113,11 @@ static void reattach(core *c, core_link *l, request *r, uint32_t stream, uint32_
                     "tokens from there were acknowledged and are gone");
         return;
     }
-    if (r->client != l || r->client_stream != stream) {
-        core_attach_client(c, r, l, stream);
+    if (r->submit != NULL && next_wanted > r->next) {
+        core_refuse(c, l, stream, ST_OUT_OF_RANGE, "tokens before there were never sent");
+        return;
     }
+    if (r->client != l || r->client_stream != stream) core_attach_client(c, r, l, stream);
     r->since_ms = c->now_ms;
     send_accepted(c, r, true);
     if (r->failure != NULL) {
@@ -118,14 +125,27 @@ static void reattach(core *c, core_link *l, request *r, uint32_t stream, uint32_
         core_done(c, r);
         return;
     }
+    r->next = r->acked = next_wanted;
     if (r->state == REQUEST_QUEUED) return;
-    r->next = next_wanted;
-    r->acked = next_wanted;
+    if (!worker_holds(r, next_wanted)) {
+        if (r->ending != 0)
+            core_finish(c, r);
+        else
+            core_continue(c, r);
+        return;
+    }
     if (r->state == REQUEST_FINISHED) {
         request_set_state(r, REQUEST_RUNNING, c->now_ms);
         r->worker->streams++;
     }
     if (request_worker_is_up(r)) core_send_resume(c, r);
+}
+
+/* Adopted from a worker that took over behind tokens which a former router had relayed, and which
+ * never arrived. */
+static bool begins_too_late(const request *r, size_t next_wanted)
+{
+    return r->submit == NULL && next_wanted < r->acked;
 }
 
 static bool may_claim(const core_link *l, const request *r)
@@ -141,6 +161,10 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
         return;
     }
     known = request_table_find(c->requests, &submit->request_id);
+    if (known != NULL && may_claim(l, known) && begins_too_late(known, submit->prior_count)) {
+        core_drop(c, known);
+        known = NULL;
+    }
     if (known != NULL) {
         if (!may_claim(l, known))
             core_refuse(c, l, submit->stream, ST_PERMISSION_DENIED, "request_id is in use");
@@ -171,6 +195,7 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
         seeded.sampling.has_seed = true;
         seeded.sampling.seed = next_seed(c);
     }
+    r->tenant = l->tenant;
     if (core_keep_submit(c, r, &seeded, &why) != ST_OK) {
         request_table_remove(c->requests, r);
         core_send_error(c, l, submit->stream, &why);
@@ -178,7 +203,6 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
     }
     r->state = REQUEST_QUEUED;
     r->since_ms = c->now_ms;
-    r->tenant = l->tenant;
     r->next = r->acked = (uint32_t)submit->prior_count;
     if (submit->deadline_ms != 0) r->deadline_ms = c->now_ms + submit->deadline_ms;
     core_attach_client(c, r, l, submit->stream);
@@ -197,6 +221,11 @@ static void resume_one(core *c, core_link *l, const id128 *id, uint32_t stream,
         return;
     }
     request *r = request_table_find(c->requests, id);
+    if (r != NULL && may_claim(l, r) && begins_too_late(r, next_wanted)) {
+        core_drop(c, r);
+        core_refuse(c, l, stream, ST_NOT_FOUND, "its worker holds only a later part");
+        return;
+    }
     if (r != NULL && may_claim(l, r)) {
         if (r->tenant == TENANT_UNKNOWN) r->tenant = l->tenant;
         reattach(c, l, r, stream, next_wanted);
@@ -267,6 +296,26 @@ static void on_cancel(core *c, core_link *l, const msg_cancel *message)
     }
 }
 
+/* An admin wants a worker to end (who may is main.c's to say). It drains as by SIGTERM. */
+static void on_drain(core *c, const core_link *l, const msg_drain *drain)
+{
+    worker *w = worker_table_find(&c->workers, drain->worker_id);
+    if (w == NULL || w->link == NULL) {
+        char text[ERROR_TEXT_SIZE];
+        snprintf(text, sizeof text, "worker '%.*s' is not connected here; gaggle ps lists them",
+                 (int)drain->worker_id.size, drain->worker_id.data);
+        core_refuse(c, l, 0, ST_NOT_FOUND, text);
+        return;
+    }
+    w->draining = true;
+    log_info("worker=%s is told to drain by=%s limit_ms=%u", w->id, l->name, drain->deadline_ms);
+    envelope e = {.kind = ENVELOPE_DRAIN};
+    e.drain = (msg_drain){.deadline_ms = drain->deadline_ms,
+                          .reason = text_of("drained by an admin"),
+                          .worker_id = text_of(w->id)};
+    core_send(c, w->link, &e);
+}
+
 static void on_query(core *c, const core_link *l, const msg_query *query)
 {
     size_t count = c->workers.count;
@@ -290,7 +339,7 @@ static void on_query(core *c, const core_link *l, const msg_query *query)
             .connected = w->link != NULL,
             .draining = w->draining,
             .streams = w->streams,
-            .outstanding_tokens = w->outstanding_tokens,
+            .outstanding_tokens = w->work.prefill_tokens + w->work.decode_tokens,
         };
     }
     uint32_t running = 0;
@@ -333,7 +382,10 @@ void core_client_envelope(core *c, core_link *l, const envelope *e)
     case ENVELOPE_QUERY:
         on_query(c, l, &e->query);
         break;
+    case ENVELOPE_DRAIN:
+        on_drain(c, l, &e->drain);
+        break;
     default:
-        core_reject_link(c, l, "a client may send Submit, Resume, Ack, Cancel and Query");
+        core_reject_link(c, l, "a client may send Submit, Resume, Ack, Cancel, Query and Drain");
     }
 }

@@ -20,6 +20,7 @@ struct core_link {
     request *requests;     /* a client's open ones */
     uint32_t streams;      /* how many */
     token_columns columns; /* towards a client, until its link is idle */
+    bool replaced;         /* by a newer link of the same process: nothing it says counts */
     core_link *previous, *next;
     core_link *next_dirty; /* in the list of links with something to flush */
     bool dirty;
@@ -39,6 +40,8 @@ struct core {
     core_io io;
     request_table *requests;
     worker_table workers;
+    prefix_table *prefixes;
+    placement_history history;
     admission queue;
     core_link *links;
     core_link *dirty;
@@ -46,7 +49,9 @@ struct core {
     buffer pending_resumes; /* of pending_resume */
     arena scratch;          /* for re-decoding a kept Submit */
     buffer encoded;
-    uint64_t started_ms, now_ms;
+    uint64_t started_ms;
+    uint64_t heard_ms; /* the caller's clock at the last event */
+    uint64_t now_ms;   /* the same without the times in which this process stood still */
     uint64_t requests_total, tokens_total;
     uint64_t seed_state;
     size_t submit_bytes_freed; /* since the heap was trimmed last */
@@ -73,18 +78,25 @@ void core_flush_client(core *c, core_link *l);
 /* Requests. */
 bool request_worker_is_up(const request *r);
 bool request_holds_slot(const request *r); /* counts against its worker's slots */
-void request_uncharge(request *r, uint32_t tokens);
-void request_leave_worker(request *r); /* nothing the worker says about it is heard any more */
+void request_leave_worker(request *r);     /* nothing the worker says about it is heard any more */
 /* ST_OUT_OF_RANGE: it would not fit a message any more when sent on; nothing is kept. */
 MUST_USE status core_keep_submit(core *c, request *r, const msg_submit *submit, error *err);
 void core_forget_submit(core *c, request *r);
 void core_attach_client(core *c, request *r, core_link *l, uint32_t stream);
 void core_detach_client(core *c, request *r);
 void core_done(core *c, request *r);
+/* Nobody wants it any more, at its worker either. */
+void core_drop(core *c, request *r);
 /* The router itself ends it. A client that is away finds the error when it comes back. */
 void core_end(core *c, request *r, status code, uint32_t retry_after_ms, const char *text);
-/* End it by its worker, whose Finish follows; without one, at once with this code and sentence. */
+/* End it by its worker, whose Finish follows; without one, at once: with a Finish where the client
+ * has a part of the answer, else with this code and sentence. */
 void core_cancel(core *c, request *r, finish_reason finish, status code, const char *sentence);
+/* The router itself finishes it behind r->next, for the reason r->ending; its worker is gone, or
+ * does not answer. */
+void core_finish(core *c, request *r);
+/* Another worker goes on with it behind r->next. */
+void core_continue(core *c, request *r);
 /* Place what waits, as far as there is room. */
 void core_dispatch(core *c);
 
@@ -96,7 +108,9 @@ void core_forget_pending_resumes(core *c, const core_link *l);
 /* Workers: core_workers.c. */
 void core_worker_envelope(core *c, core_link *l, const envelope *e);
 void core_worker_link_lost(core *c, worker *w);
-void core_lose_worker(core *c,
-                      request *r); /* its worker is gone for good, or came back without it */
+/* Its worker is gone for good, or came back without it. */
+void core_lose_worker(core *c, request *r);
+/* Everything goes elsewhere: the worker is about to end. */
+void core_hand_over(core *c, worker *w);
 
 #endif

@@ -1,11 +1,11 @@
 /* What workers say, and what it means. */
 #include <stdio.h>
+#include <string.h>
 
 #include "common/check.h"
 #include "common/log.h"
 #include "router/core_internal.h"
 
-/* Nothing of it was relayed: it can run elsewhere and nobody notices. */
 static void requeue(core *c, request *r)
 {
     request_leave_worker(r);
@@ -13,28 +13,76 @@ static void requeue(core *c, request *r)
     admission_push(&c->queue, r, true);
 }
 
-/* Its worker is gone for good, or came back without it. Nothing was relayed: it runs elsewhere and
- * nobody notices. Otherwise the client is told. */
+void core_continue(core *c, request *r)
+{
+    kept_submit *kept = r->submit;
+    if (request_worker_is_up(r)) core_send_forget(c, r);
+    size_t bytes = kept->size + sizeof(uint32_t) * (size_t)(r->next - kept->prior_count);
+    if (r->next > kept->prior_count && bytes > LIMIT_MESSAGE_BYTES - LIMIT_HELLO_BYTES) {
+        core_end(c, r, ST_RESOURCE_EXHAUSTED, 0,
+                 "the request with its answer so far is too large to go on elsewhere");
+        return;
+    }
+    if (kept->continuations < UINT16_MAX) kept->continuations++;
+    requeue(c, r);
+    core_dispatch(c);
+}
+
+/* Its worker is gone for good, or came back without it. */
 void core_lose_worker(core *c, request *r)
 {
     char worker_id[64];
     snprintf(worker_id, sizeof worker_id, "%s", r->worker->id);
     if (r->state == REQUEST_FINISHED) {
-        /* Finish was relayed; what the client may still ask for is gone with the worker. */
-        core_done(c, r);
-        return;
+        /* Finish was relayed. Should the client want a part of it again, another worker makes it.
+         */
+        if (r->submit != NULL)
+            request_leave_worker(r);
+        else
+            core_done(c, r);
+    } else if (r->state == REQUEST_ENDING) {
+        core_finish(c, r);
+    } else if (r->submit == NULL) {
+        char text[ERROR_TEXT_SIZE];
+        snprintf(text, sizeof text, "worker %s was lost after %u tokens", worker_id, r->next);
+        core_end(c, r, ST_UNAVAILABLE, 1000, text);
+    } else if (++r->submit->losses > c->options.continuations_max) {
+        char text[ERROR_TEXT_SIZE];
+        snprintf(text, sizeof text,
+                 "worker %s was lost, the %uth of this request; %u are allowed. %u tokens were "
+                 "delivered",
+                 worker_id, r->submit->losses, c->options.continuations_max, r->next);
+        core_end(c, r, ST_UNAVAILABLE, 0, text);
+    } else {
+        core_continue(c, r);
     }
-    if (r->state == REQUEST_RUNNING && r->submit != NULL) {
-        requeue(c, r);
-        return;
+}
+
+/* Its Finish was relayed, and its worker wants to end: should the client want a part of it again,
+ * another worker makes it. */
+static void release_finished(core *c, request *r)
+{
+    if (r->state != REQUEST_FINISHED || r->submit == NULL || r->client == NULL) return;
+    if (request_worker_is_up(r)) core_send_forget(c, r);
+    request_leave_worker(r);
+}
+
+void core_hand_over(core *c, worker *w)
+{
+    uint32_t moved = 0;
+    w->draining = true;
+    for (uint32_t slot = 0; slot < w->slot_count; slot++) {
+        request *r = w->stream_slots[slot];
+        if (r == NULL || r->submit == NULL || r->state == REQUEST_ENDING) continue;
+        if (r->state == REQUEST_FINISHED) {
+            release_finished(c, r);
+        } else {
+            core_continue(c, r);
+            moved++;
+        }
     }
-    if (r->state == REQUEST_ENDING) {
-        core_end(c, r, ST_CANCELLED, 0, "cancelled");
-        return;
-    }
-    char text[ERROR_TEXT_SIZE];
-    snprintf(text, sizeof text, "worker %s was lost after %u tokens", worker_id, r->next);
-    core_end(c, r, ST_UNAVAILABLE, 1000, text);
+    w->leave_ms = 0;
+    log_info("worker=%s leaves streams_moved=%u", w->id, moved);
 }
 
 void core_worker_link_lost(core *c, worker *w)
@@ -81,6 +129,7 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
         r->next = r->acked = live->base;
         r->since_ms = r->client_gone_ms = c->now_ms;
         w->streams++;
+        work_ledger_charge(&w->work, &r->charge, 0, (uint32_t)c->history.answer_tokens);
     }
     if (!worker_open_stream(w, r)) {
         a->drop[a->drop_count++] = live->request_id;
@@ -92,6 +141,14 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
     a->stream[a->count] = r->worker_stream;
     a->next_wanted[a->count] = r->client != NULL ? r->next : NEXT_WANTED_HOLD;
     a->count++;
+}
+
+/* The worker will be gone in `left_ms`: what runs then goes elsewhere in time. */
+static void plan_leave(const core *c, worker *w, uint32_t left_ms)
+{
+    uint32_t margin_ms = left_ms / 2 < LIMIT_HANDOVER_MS ? left_ms / 2 : LIMIT_HANDOVER_MS;
+    uint64_t leave_ms = c->now_ms + left_ms - margin_ms;
+    if (w->leave_ms == 0 || leave_ms < w->leave_ms) w->leave_ms = leave_ms;
 }
 
 static void on_register(core *c, core_link *l, const msg_register *said)
@@ -115,9 +172,19 @@ static void on_register(core *c, core_link *l, const msg_register *said)
         core_reject_link(c, l, "too many workers");
         return;
     }
+    if (!known || restarted) { /* its cache is empty */
+        if (known) prefix_table_leave(c->prefixes, w->prefix_holder);
+        w->prefix_holder = prefix_table_join(c->prefixes);
+        w->load = (msg_load){0};
+        w->work.was_reported = false;
+    }
     w->instance = l->instance;
     w->link = l;
     l->worker = w;
+    if (said->lease_ms != 0) {
+        w->lease_end_ms = c->now_ms + said->lease_ms;
+        plan_leave(c, w, said->lease_ms);
+    }
 
     arena_reset(&c->scratch);
     adoption a = {
@@ -136,9 +203,10 @@ static void on_register(core *c, core_link *l, const msg_register *said)
                           .drop = a.drop,
                           .drop_count = a.drop_count};
     core_send(c, l, &e);
-    log_info("worker=%s registered device=\"%s\" model=%s slots=%u kv_blocks=%u live=%zu%s", w->id,
-             w->device, w->models[0].name, w->slots, w->kv_blocks, said->live_count,
-             restarted ? " restarted=yes" : "");
+    log_info(
+        "worker=%s registered device=\"%s\" model=%s slots=%u kv_blocks=%u live=%zu restarted=%s",
+        w->id, w->device, w->models[0].name, w->slots, w->kv_blocks, said->live_count,
+        restarted ? "yes" : "no");
 
     /* What we placed here and it does not hold: the Submit was lost with the link, or the worker
      * was restarted. */
@@ -157,6 +225,20 @@ static void on_register(core *c, core_link *l, const msg_register *said)
     core_dispatch(c);
 }
 
+/* What was relayed, in case another worker must go on behind it. */
+static void keep_ids(request *r, const uint32_t *ids, uint32_t count)
+{
+    kept_submit *kept = r->submit;
+    if (kept == NULL || r->next < kept->prior_count) return;
+    uint32_t used = r->next - kept->prior_count;
+    if (used + count > kept->id_capacity) {
+        uint32_t wanted = kept->id_capacity + kept->id_capacity / 2 + 16;
+        kept->id_capacity = used + count > wanted ? used + count : wanted;
+        kept->ids = mem_realloc(kept->ids, kept->id_capacity * sizeof *kept->ids);
+    }
+    memcpy(kept->ids + used, ids, count * sizeof *ids);
+}
+
 static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, token_cursor *at)
 {
     uint32_t first = t->first_index[group];
@@ -165,7 +247,7 @@ static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, 
     if (r == NULL || r->client == NULL || first > r->next || end <= r->next) {
         token_columns_add_group(NULL, t, group, count, 0, at);
         if (r != NULL && r->client != NULL && first > r->next && !r->rewinding) {
-            log_warn("gap in a worker's stream worker=%s expected=%u found=%u; asking again",
+            log_warn("gap in a worker's stream, asking again worker=%s expected=%u found=%u",
                      r->worker->id, r->next, first);
             core_send_resume(c, r);
         }
@@ -174,13 +256,18 @@ static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, 
     uint32_t skip = r->next - first;
     r->rewinding = false;
     const uint32_t fresh = count - skip;
+#ifdef GAGGLE_PLANT_TOKEN_LOSS
+    uint32_t planted; /* one token in a million is lost: tests/sim must notice */
+    memcpy(&planted, r->id.bytes, sizeof planted);
+    if ((planted ^ r->next * 2654435761u) % 1000000 == 0) skip++;
+#endif
+    keep_ids(r, t->token + at->token + skip, fresh);
     token_columns_add_group(&r->client->columns, t, group, skip, r->client_stream, at);
     core_mark_dirty(c, r->client);
     if (r->acked == r->next) r->since_ms = c->now_ms; /* from here on there is something to ack */
     r->next += fresh;
-    request_uncharge(r, fresh);
+    work_ledger_progress(&r->worker->work, &r->charge, fresh);
     c->tokens_total += fresh;
-    core_forget_submit(c, r);
 }
 
 static void on_tokens(core *c, core_link *l, const msg_tokens *t)
@@ -194,34 +281,71 @@ static void on_tokens(core *c, core_link *l, const msg_tokens *t)
     }
 }
 
+/* What a Finish teaches about lengths, speeds and caches. */
+static void note_finish(core *c, const request *r, const msg_finish *finish)
+{
+    const prefix_chain *prompt = r->submit->prompt;
+    uint32_t holder = r->worker->prefix_holder;
+    placement_learn(&c->history, prompt, finish);
+    if (finish->total == r->submit->base) { /* the prompt may never have been read */
+        prefix_table_forget(c->prefixes, prompt->chunk, prompt->count, holder, 0);
+        return;
+    }
+    prefix_table_correct(c->prefixes, holder, &r->submit->cached, finish->cached_tokens);
+    prefix_table_record(c->prefixes, prompt->chunk, prompt->count, holder, c->now_ms);
+}
+
 static void on_finish(core *c, core_link *l, const msg_finish *finish)
 {
     request *r = worker_find_stream(l->worker, finish->stream);
     if (r == NULL || r->client == NULL || r->state == REQUEST_FINISHED) return;
+    bool failed = finish->reason == FINISH_FAILED;
+    if (failed && finish->error.code == ST_DATA_LOSS) {
+        core_lose_worker(c, r); /* the worker does not hold it any more */
+        return;
+    }
     if (finish->total != r->next) {
         if (!r->rewinding) core_send_resume(c, r);
         return;
     }
-    if (l->worker->draining && r->submit != NULL && finish->reason == FINISH_FAILED &&
-        finish->error.code == ST_UNAVAILABLE) {
-        requeue(c, r); /* it was on its way when the worker began to drain */
-        core_dispatch(c);
+    if (l->worker->draining && r->submit != NULL && failed &&
+        finish->error.code ==
+            ST_UNAVAILABLE) { /* it was on its way when the worker began to drain */
+        if (r->state == REQUEST_ENDING) {
+            core_finish(c, r);
+        } else {
+            requeue(c, r);
+            core_dispatch(c);
+        }
         return;
     }
     core_flush_client(c, r->client); /* Finish must not overtake its tokens */
     envelope e = {.kind = ENVELOPE_FINISH, .finish = *finish};
     e.finish.stream = r->client_stream;
+    if (r->submit != NULL) {
+        e.finish.continuations = r->submit->continuations;
+        e.finish.approximate = r->submit->approximate;
+    }
     core_send(c, r->client, &e);
     r->rewinding = false;
-    core_forget_submit(c, r);
-    request_uncharge(r, r->cost);
+    if (r->submit != NULL) note_finish(c, r, finish);
+    work_ledger_settle(&r->worker->work, &r->charge);
     r->worker->streams--;
     request_set_state(r, REQUEST_FINISHED, c->now_ms);
     admission_note_finish(&c->queue, c->now_ms);
     char hex[33];
     log_info("request=%s finished reason=%s tokens=%u", id128_hex(&r->id, hex),
              finish_reason_name(finish->reason), finish->total);
+    if (l->worker->draining) release_finished(c, r);
     core_dispatch(c);
+}
+
+static void on_load(core *c, worker *w, const msg_load *load)
+{
+    w->load = *load;
+    work_ledger_report(&w->work, load, w->streams);
+    if (load->cache_age_ms > 0 && load->cache_age_ms <= c->now_ms)
+        prefix_table_set_horizon(c->prefixes, w->prefix_holder, c->now_ms - load->cache_age_ms);
 }
 
 void core_worker_envelope(core *c, core_link *l, const envelope *e)
@@ -241,10 +365,14 @@ void core_worker_envelope(core *c, core_link *l, const envelope *e)
         on_finish(c, l, &e->finish);
         break;
     case ENVELOPE_LOAD:
-        l->worker->load = e->load;
+        on_load(c, l->worker, &e->load);
         break;
     case ENVELOPE_DRAIN:
         l->worker->draining = true;
+        if (e->drain.deadline_ms != 0) plan_leave(c, l->worker, e->drain.deadline_ms);
+        for (uint32_t slot = 0; slot < l->worker->slot_count; slot++)
+            if (l->worker->stream_slots[slot] != NULL)
+                release_finished(c, l->worker->stream_slots[slot]);
         log_info("worker=%s draining streams=%u", l->worker->id, l->worker->streams);
         break;
     default:

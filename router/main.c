@@ -7,30 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/options.h"
 #include "proto/session.h"
-#include "router/auth.h"
 #include "router/core.h"
-
-#define DEFAULT_LISTEN        "tcp://127.0.0.1:7400"
-#define DEFAULT_WORKER_LISTEN "tcp://127.0.0.1:7410"
-
-typedef struct settings {
-    option_list listen, worker_listen;
-    auth auth;
-    const char *api_token_file, *join_token_file;
-    const char *tls_cert, *tls_key, *worker_ca, *client_ca;
-    const char *log_level;
-    uint32_t client_grace_ms, worker_grace_ms, stall_ms, drain_ms;
-    uint32_t queue_requests;
-    uint64_t queue_bytes;
-} settings;
+#include "router/settings.h"
 
 typedef struct router router;
+typedef struct peer peer;
 
 /* Which roles a listener admits. */
 typedef struct door {
@@ -40,46 +27,68 @@ typedef struct door {
 
 struct router {
     settings settings;
+    int argc; /* to read the settings again */
+    char **argv;
     uv_loop_t loop;
     uv_timer_t tick;
     uv_prepare_t prepare;
     uv_check_t check;
-    uv_signal_t sigint, sigterm;
+    uv_signal_t sigint, sigterm, sighup;
     session_hub *hub;
     core *core;
     id128 instance;
     door client_door, worker_door;
+    peer *peers;                /* all that were let in */
+    uint64_t recheck_ms;        /* when to ask next whether they still may be here */
     uint64_t drain_deadline_ms; /* 0 = serving */
     bool stopping;
 };
 
 /* What a session carries between on_hello and on_down. */
-typedef struct peer {
+struct peer {
     router *router;
+    session *session;
     core_link *link; /* NULL until the session is up */
-    role role;
-    uint32_t tenant;
+    bool refused;    /* its key is no longer good: it will not come back */
+    identity who;
     id128 instance;
-} peer;
+    peer *previous, *next;
+};
+
+/* Keys expire while their owners are connected. */
+enum { RECHECK_EVERY_MS = 1000 };
 
 /* -- sessions -> core -------------------------------------------------------------- */
+
+static void peer_add(router *r, peer *p)
+{
+    p->next = r->peers;
+    if (r->peers != NULL) r->peers->previous = p;
+    r->peers = p;
+}
+
+static void peer_remove(peer *p)
+{
+    if (p->next != NULL) p->next->previous = p->previous;
+    *(p->previous != NULL ? &p->previous->next : &p->router->peers) = p->next;
+    mem_free(p);
+}
 
 static status on_hello(void *ctx, session *s, const msg_hello *hello, msg_welcome *welcome,
                        void **session_ctx, error *err)
 {
-    (void)s;
     const door *d = ctx;
     if (hello->role != d->admits)
         return error_set(err, ST_PERMISSION_DENIED, "this address is for %s; %s",
                          d->admits == ROLE_WORKER ? "workers" : "clients",
                          d->admits == ROLE_WORKER ? "clients use --listen's address"
                                                   : "workers use --worker-listen's address");
-    uint32_t tenant;
-    status st = auth_check_hello(&d->router->settings.auth, hello, &tenant, err);
+    identity who;
+    status st = auth_judge(&d->router->settings.auth, hello, time(NULL), &who, err);
     if (st != ST_OK) return st;
-    peer *p = mem_calloc(1, sizeof *p);
-    *p = (peer){
-        .router = d->router, .role = hello->role, .tenant = tenant, .instance = hello->instance};
+    peer *p = mem_alloc(sizeof *p);
+    *p = (peer){.router = d->router, .session = s, .who = who, .instance = hello->instance};
+    peer_add(d->router, p);
     *session_ctx = p;
     welcome->router_instance = d->router->instance;
     welcome->window_default = LIMIT_WINDOW_TOKENS_DEFAULT;
@@ -92,17 +101,33 @@ static void on_up(void *ctx, session *s, const msg_welcome *welcome)
 {
     (void)welcome;
     peer *p = ctx;
-    p->link = core_link_up(p->router->core, s, p->role, p->tenant, &p->instance,
+    p->link = core_link_up(p->router->core, s, p->who.what, p->who.tenant, &p->instance,
                            session_peer_name(s), clock_now_ms());
-    log_info("peer=%s connected role=%s", session_peer_name(s),
-             p->role == ROLE_WORKER ? "worker" : "client");
+    log_info("peer=%s connected role=%s key=%s", session_peer_name(s),
+             p->who.what == ROLE_WORKER ? "worker" : "client",
+             p->who.key_id[0] != '\0' ? p->who.key_id : "none");
+}
+
+/* Say why, and with `fatal` close: what follows is on_down(). */
+static void refuse_peer(const peer *p, const error *why, bool fatal)
+{
+    log_warn("peer=%s refused code=%s reason=\"%s\"", session_peer_name(p->session),
+             status_name(why->code), why->text);
+    envelope e = {.kind = ENVELOPE_ERROR};
+    e.error = (msg_error){.code = why->code, .text = text_of(why->text), .fatal = fatal};
+    session_send(p->session, &e);
+    if (fatal) session_close(p->session, why->text);
 }
 
 static void on_envelope(void *ctx, session *s, const envelope *e, const error *refused)
 {
     (void)s;
     peer *p = ctx;
-    core_envelope(p->router->core, p->link, e, refused, clock_now_ms());
+    error why;
+    if (auth_check_envelope(&p->router->settings.auth, &p->who, e, &why) == ST_OK)
+        core_envelope(p->router->core, p->link, e, refused, clock_now_ms());
+    else
+        refuse_peer(p, &why, e->kind == ENVELOPE_REGISTER);
 }
 
 static void on_idle(void *ctx, session *s)
@@ -117,8 +142,9 @@ static void on_down(void *ctx, session *s, const error *why)
     peer *p = ctx;
     log_info("peer=%s disconnected reason=\"%s\"", session_peer_name(s), why->text);
     if (p->link != NULL)
-        core_link_down(p->router->core, p->link, why->code == ST_CANCELLED, clock_now_ms());
-    mem_free(p);
+        core_link_down(p->router->core, p->link, p->refused || why->code == ST_CANCELLED,
+                       clock_now_ms());
+    peer_remove(p);
 }
 
 static const session_handlers handlers = {
@@ -159,6 +185,7 @@ static void on_hub_closed(void *ctx)
     uv_close((uv_handle_t *)&r->check, NULL);
     uv_close((uv_handle_t *)&r->sigint, NULL);
     uv_close((uv_handle_t *)&r->sigterm, NULL);
+    uv_close((uv_handle_t *)&r->sighup, NULL);
 }
 
 static void stop(router *r)
@@ -168,6 +195,22 @@ static void stop(router *r)
     session_hub_close(r->hub, on_hub_closed, r);
 }
 
+/* Close the links of keys that expired, were revoked, or went from the settings. */
+static void recheck_peers(router *r, uint64_t now_ms)
+{
+    r->recheck_ms = now_ms + RECHECK_EVERY_MS;
+    int64_t now_s = time(NULL);
+    for (peer *p = r->peers, *next; p != NULL; p = next) {
+        next = p->next;
+        error why;
+        if (session_is_up(p->session) &&
+            auth_recheck(&r->settings.auth, &p->who, now_s, &why) != ST_OK) {
+            p->refused = true;
+            refuse_peer(p, &why, true);
+        }
+    }
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     router *r = timer->data;
@@ -175,8 +218,9 @@ static void on_tick(uv_timer_t *timer)
     uv_timer_start(timer, on_tick, link_until_tick_ms(&r->loop), 0);
     uint64_t now_ms = clock_now_ms();
     core_tick(r->core, now_ms);
+    if (now_ms >= r->recheck_ms) recheck_peers(r, now_ms);
     if (r->drain_deadline_ms == 0) return;
-    size_t left = core_request_count(r->core);
+    size_t left = core_waited_for(r->core);
     if (left == 0 || now_ms >= r->drain_deadline_ms) {
         if (left > 0) log_warn("drain time is over requests=%zu", left);
         stop(r);
@@ -207,78 +251,28 @@ static void on_signal(uv_signal_t *handle, int number)
     core_drain(r->core, "the router is shutting down");
 }
 
-/* -- setting up --------------------------------------------------------------------- */
-
-static status read_settings(settings *s, int argc, char **argv, error *err)
+/* Reads the settings again. All of them are right, or nothing changes. */
+static void on_hangup(uv_signal_t *handle, int number)
 {
-    *s = (settings){.log_level = "info",
-                    .client_grace_ms = LIMIT_CLIENT_GRACE_MS_DEFAULT,
-                    .worker_grace_ms = LIMIT_WORKER_GRACE_MS_DEFAULT,
-                    .stall_ms = LIMIT_STALL_MS_DEFAULT,
-                    .drain_ms = 30000,
-                    .queue_requests = LIMIT_QUEUE_REQUESTS,
-                    .queue_bytes = LIMIT_SUBMIT_BYTES_QUEUE};
-    const option_row rows[] = {
-        {"listen", 'l', OPTION_LIST, &s->listen, "URL", "clients connect here [" DEFAULT_LISTEN "]",
-         0, 0},
-        {"worker-listen", 'w', OPTION_LIST, &s->worker_listen, "URL",
-         "workers connect here [" DEFAULT_WORKER_LISTEN "]", 0, 0},
-        {"api-token", 0, OPTION_LIST, &s->auth.api_tokens, "TOKEN",
-         "clients must show one of these", 0, 0},
-        {"api-token-file", 0, OPTION_TEXT, &s->api_token_file, "FILE", "the same, one a line", 0,
-         0},
-        {"join-token", 0, OPTION_LIST, &s->auth.join_tokens, "TOKEN",
-         "workers must show one of these", 0, 0},
-        {"join-token-file", 0, OPTION_TEXT, &s->join_token_file, "FILE", "the same, one a line", 0,
-         0},
-        {"tls-cert", 0, OPTION_TEXT, &s->tls_cert, "FILE", "certificate (PEM) for tls+tcp and wss",
-         0, 0},
-        {"tls-key", 0, OPTION_TEXT, &s->tls_key, "FILE", "its private key (PEM)", 0, 0},
-        {"worker-ca", 0, OPTION_TEXT, &s->worker_ca, "FILE",
-         "workers must have a certificate of this CA", 0, 0},
-        {"client-ca", 0, OPTION_TEXT, &s->client_ca, "FILE",
-         "clients must have a certificate of this CA", 0, 0},
-        {"max-queue", 0, OPTION_U32, &s->queue_requests, "N", "requests that may wait [4096]", 1,
-         LIMIT_REQUESTS},
-        {"max-queue-bytes", 0, OPTION_U64, &s->queue_bytes, "SIZE",
-         "memory of their prompts [256M]", 1, 1e12},
-        {"client-grace-ms", 0, OPTION_U32, &s->client_grace_ms, "MS",
-         "a client may be away so long [30000]", 0, 0},
-        {"worker-grace-ms", 0, OPTION_U32, &s->worker_grace_ms, "MS",
-         "a worker may be away so long [5000]", 0, 0},
-        {"stall-ms", 0, OPTION_U32, &s->stall_ms, "MS",
-         "a stream that is not read ends after [30000]", 0, 0},
-        {"drain-ms", 0, OPTION_U32, &s->drain_ms, "MS",
-         "after SIGTERM requests may run so long [30000]", 0, 0},
-        {"log-level", 0, OPTION_TEXT, &s->log_level, "LEVEL", "error, warn, info or debug [info]",
-         0, 0},
-    };
-    const option_table table = {
-        .usage = "gaggle-router [options]",
-        .about =
-            "Takes requests from clients, places them on workers, streams the tokens back.\n"
-            "URLs: tcp:// tls+tcp:// ws:// wss:// ipc://; an option may be GAGGLE_NAME=... too.",
-        .rows = rows,
-        .row_count = sizeof rows / sizeof *rows,
-    };
-    status st = options_parse(&table, argc, argv, NULL, err);
-    if (st != ST_OK) return st;
-    if (s->listen.count == 0) s->listen.items[s->listen.count++] = DEFAULT_LISTEN;
-    if (s->worker_listen.count == 0)
-        s->worker_listen.items[s->worker_listen.count++] = DEFAULT_WORKER_LISTEN;
-    int level = log_level_parse(s->log_level);
-    if (level < 0)
-        return error_set(err, ST_INVALID_ARGUMENT,
-                         "--log-level is '%s'; it must be error, warn, info or debug",
-                         s->log_level);
-    log_init("router", (log_level)level);
-    st = auth_check(&s->auth, err);
-    if (st == ST_OK && s->api_token_file != NULL)
-        st = auth_load_file(&s->auth.api_tokens, s->api_token_file, err);
-    if (st == ST_OK && s->join_token_file != NULL)
-        st = auth_load_file(&s->auth.join_tokens, s->join_token_file, err);
-    return st;
+    (void)number;
+    router *r = handle->data;
+    option_changes changes;
+    error err = {0};
+    if (settings_reload(&r->settings, r->argc, r->argv, &changes, &err) != ST_OK) {
+        log_error("settings refused; nothing has changed reason=\"%s\"", err.text);
+        return;
+    }
+    settings_apply_log(&r->settings);
+    const core_options options = settings_core_options(&r->settings);
+    core_set_options(r->core, &options);
+    log_info("settings read again changed=%s",
+             changes.applied[0] != '\0' ? changes.applied : "nothing");
+    if (changes.needs_restart[0] != '\0')
+        log_warn("changed settings wait for a restart names=%s", changes.needs_restart);
+    recheck_peers(r, clock_now_ms());
 }
+
+/* -- setting up --------------------------------------------------------------------- */
 
 static bool url_has_tls(const char *url)
 {
@@ -295,11 +289,9 @@ static status open_doors(router *r, const option_list *urls, door *d, const char
                           .require_peer = ca != NULL};
     for (size_t i = 0; i < urls->count; i++) {
         const char *url = urls->items[i];
-        status st = auth_check_listener(&r->settings.auth, url, d->admits, err);
-        if (st != ST_OK) return st;
         session_listener *listener;
-        st = session_listen(&listener, r->hub, url, url_has_tls(url) ? &tls : NULL, &handlers, d,
-                            err);
+        status st = session_listen(&listener, r->hub, url, url_has_tls(url) ? &tls : NULL,
+                                   &handlers, d, err);
         if (st != ST_OK) return st;
         uint16_t port = session_listener_port(listener);
         const char *colon = strrchr(url, ':');
@@ -335,22 +327,20 @@ static void start_loop_handles(router *r)
     uv_check_init(&r->loop, &r->check);
     uv_signal_init(&r->loop, &r->sigint);
     uv_signal_init(&r->loop, &r->sigterm);
-    r->tick.data = r->prepare.data = r->check.data = r->sigint.data = r->sigterm.data = r;
+    uv_signal_init(&r->loop, &r->sighup);
+    r->tick.data = r->prepare.data = r->check.data = r;
+    r->sigint.data = r->sigterm.data = r->sighup.data = r;
     uv_timer_start(&r->tick, on_tick, link_until_tick_ms(&r->loop), 0);
     uv_prepare_start(&r->prepare, on_prepare);
     uv_check_start(&r->check, on_check);
     uv_signal_start(&r->sigint, on_signal, SIGINT);
     uv_signal_start(&r->sigterm, on_signal, SIGTERM);
+    uv_signal_start(&r->sighup, on_hangup, SIGHUP);
 }
 
 static status serve(router *r, error *err)
 {
-    core_options options = core_options_default();
-    options.client_grace_ms = r->settings.client_grace_ms;
-    options.worker_grace_ms = r->settings.worker_grace_ms;
-    options.stall_ms = r->settings.stall_ms;
-    options.queue_requests_max = r->settings.queue_requests;
-    options.queue_bytes_max = r->settings.queue_bytes;
+    core_options options = settings_core_options(&r->settings);
     if (getrandom(&options.seed, sizeof options.seed, 0) != sizeof options.seed)
         return error_set(err, ST_INTERNAL, "the kernel gives no random numbers");
     r->instance = id128_random();
@@ -389,9 +379,16 @@ int main(int argc, char **argv)
     static router r;
     error err = {0};
     signal(SIGPIPE, SIG_IGN);
-    if (read_settings(&r.settings, argc, argv, &err) != ST_OK || serve(&r, &err) != ST_OK) {
-        fprintf(stderr, "gaggle-router: %s\n", err.text);
-        return err.code == ST_INVALID_ARGUMENT ? 2 : 1;
+    log_init("router", LOG_INFO);
+    r.argc = argc;
+    r.argv = argv;
+    status st = settings_read(&r.settings, argc, argv, &err);
+    if (st == ST_OK && !r.settings.check_config) {
+        settings_apply_log(&r.settings);
+        st = serve(&r, &err);
     }
-    return 0;
+    settings_free(&r.settings);
+    if (st == ST_OK) return 0;
+    log_farewell("gaggle-router", err.text);
+    return st == ST_INVALID_ARGUMENT ? 2 : 1;
 }

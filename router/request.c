@@ -10,9 +10,18 @@ static const unsigned next_states[] = {
     [REQUEST_RUNNING] =
         BIT(REQUEST_QUEUED) | BIT(REQUEST_ENDING) | BIT(REQUEST_FINISHED) | BIT(REQUEST_DONE),
     [REQUEST_ENDING] = BIT(REQUEST_FINISHED) | BIT(REQUEST_DONE),
-    [REQUEST_FINISHED] = BIT(REQUEST_RUNNING) | BIT(REQUEST_DONE),
+    [REQUEST_FINISHED] = BIT(REQUEST_RUNNING) | BIT(REQUEST_QUEUED) | BIT(REQUEST_DONE),
     [REQUEST_DONE] = 0,
 };
+
+void request_forget_submit(request *r)
+{
+    if (r->submit == NULL) return;
+    mem_free(r->submit->prompt);
+    mem_free(r->submit->ids);
+    mem_free(r->submit);
+    r->submit = NULL;
+}
 
 const char *request_state_name(request_state state)
 {

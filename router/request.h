@@ -21,7 +21,9 @@
 #ifndef GAGGLE_ROUTER_REQUEST_H
 #define GAGGLE_ROUTER_REQUEST_H
 
-#include "proto/envelope.h"
+#include "router/prefix_chain.h"
+#include "router/prefix_table.h"
+#include "router/work_ledger.h"
 
 typedef enum request_state {
     REQUEST_QUEUED,
@@ -34,11 +36,22 @@ typedef enum request_state {
 struct core_link;
 struct worker;
 
-/* What only a request needs that may be sent (again): the encoded Submit with the model's name
- * behind it, and its place in the queue. Freed when the first token was relayed. */
+/* What it takes to send a request, again when its worker is lost: the encoded Submit with the
+ * model's name behind it, the ids relayed since, and its place in the queue. */
 typedef struct kept_submit {
     struct request *queue_previous, *queue_next; /* while QUEUED */
+    prefix_chain *prompt;
+    prefix_belief cached; /* of its prompt, by its worker */
+    uint32_t *ids;        /* [request.next - prior_count] */
+    uint32_t id_capacity;
+    uint32_t prior_count;   /* ids of the answer that the client's Submit brought */
+    uint32_t base;          /* token index from which on its worker holds the answer */
+    uint32_t numerics;      /* of the worker that ran it last; 0 = none did, or unknown */
+    uint16_t continuations; /* how often another worker went on with it */
+    uint16_t losses;        /* how often its worker was lost */
+    bool approximate;       /* workers of different numerics made parts of it */
     int32_t priority;
+    uint32_t max_tokens; /* Submit's */
     uint32_t size, model_size;
     uint8_t bytes[];
 } kept_submit;
@@ -52,8 +65,9 @@ typedef struct request {
         struct request *client_previous; /* in the client's list */
         uint64_t client_gone_ms;
     };
-    struct worker *worker; /* NULL while QUEUED, and for answers the router ended itself */
-    kept_submit *submit;   /* NULL once a token was relayed */
+    struct worker *worker; /* NULL while QUEUED, for answers the router ended itself, and when
+                              FINISHED for those whose worker is gone */
+    kept_submit *submit;   /* NULL: adopted from a worker after a router restart */
     error *failure;        /* an Error owed to a client that is away */
     uint64_t since_ms;     /* of the last progress: entered the state, relayed, acknowledged */
     uint64_t deadline_ms;  /* absolute; 0 = none */
@@ -62,15 +76,18 @@ typedef struct request {
     uint32_t worker_stream; /* 0: its worker is away */
     uint32_t next;          /* token index; the total when FINISHED */
     uint32_t acked;         /* token index */
-    uint32_t cost;          /* outstanding tokens that the worker is charged for */
+    work_charge charge;     /* what its worker's ledger still has of it */
     uint32_t tenant;        /* whose API token; TENANT_UNKNOWN after a router restart */
     uint8_t state;          /* request_state */
     bool rewinding;
-    uint8_t ending; /* finish_reason, while ENDING: what the Cancel said */
+    uint8_t ending; /* finish_reason: what the Cancel said; 0 = the worker ends it */
 } request;
-_Static_assert(sizeof(request) <= 112, "a stream costs the router little memory");
+_Static_assert(sizeof(request) <= 120, "a stream costs the router little memory");
 
 #define TENANT_UNKNOWN UINT32_MAX
+
+/* Free `submit`, if there is one. */
+void request_forget_submit(request *r);
 
 const char *request_state_name(request_state state);
 

@@ -111,7 +111,7 @@ request_table *request_table_create(uint64_t seed)
 
 static void forget(request *r)
 {
-    mem_free(r->submit);
+    request_forget_submit(r);
     mem_free(r->failure);
 }
 

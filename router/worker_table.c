@@ -1,6 +1,7 @@
 #include "router/worker_table.h"
 
 #include <string.h>
+#include <xxhash.h>
 
 #include "common/check.h"
 
@@ -27,6 +28,15 @@ static void forget_description(worker *w)
     w->model_count = 0;
 }
 
+/* What decides an answer's bits, as one number: how the worker computes, and with which weights. */
+static uint32_t numerics_of(const msg_register *said, const msg_model *model)
+{
+    if (said->numerics.size == 0 || model->revision.size == 0) return 0;
+    uint32_t hash = XXH32(said->numerics.data, said->numerics.size, 0);
+    hash = XXH32(model->revision.data, model->revision.size, hash);
+    return hash > 0 ? hash : 1;
+}
+
 worker *worker_table_register(worker_table *t, const msg_register *said)
 {
     worker *w = worker_table_find(t, said->worker_id);
@@ -48,10 +58,12 @@ worker *worker_table_register(worker_table *t, const msg_register *said)
         w->models[i].name = text_dup(said->models[i].name);
         w->models[i].revision = text_dup(said->models[i].revision);
         w->models[i].context_max = said->models[i].context_max;
+        w->models[i].numerics = numerics_of(said, &said->models[i]);
     }
     w->slots = said->slots;
     w->kv_blocks = said->kv_blocks;
     w->draining = false;
+    w->lease_end_ms = w->leave_ms = 0;
     return w;
 }
 

@@ -8,10 +8,12 @@
 #define GAGGLE_ROUTER_WORKER_TABLE_H
 
 #include "router/request.h"
+#include "router/work_ledger.h"
 
 typedef struct worker_model {
     char *name, *revision;
     uint32_t context_max;
+    uint32_t numerics; /* equal and not 0: equal bits */
 } worker_model;
 
 typedef struct worker {
@@ -24,8 +26,11 @@ typedef struct worker {
     uint32_t slots, kv_blocks;
     msg_load load;
     bool draining;
-    uint32_t streams;            /* requests placed here and not finished */
-    uint64_t outstanding_tokens; /* sum of their costs */
+    uint64_t lease_end_ms;  /* it will be gone then; 0 = no such end is known */
+    uint64_t leave_ms;      /* what still runs then goes elsewhere; 0 = never */
+    uint32_t prefix_holder; /* its number in the prefix_table */
+    work_ledger work;
+    uint32_t streams; /* requests placed here and not finished */
 
     request **stream_slots; /* [slot_count <= LIMIT_STREAMS_PER_LINK] */
     uint16_t *free_slots;   /* a stack */

@@ -73,9 +73,9 @@ static void choose_auto(device_choice *out)
     if (st == ST_OK)
         out->cuda = door;
     else if (has_nvidia_driver())
-        log_warn("using the CPU although there is an NVIDIA driver: %s", why.text);
+        log_warn("using the CPU although there is an NVIDIA driver reason=\"%s\"", why.text);
     else if (st != ST_NOT_FOUND)
-        log_info("using the CPU: %s", why.text);
+        log_info("using the CPU reason=\"%s\"", why.text);
 }
 
 status device_choose(device_choice *out, const char *text, error *err)

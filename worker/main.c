@@ -26,7 +26,7 @@ typedef struct settings {
     option_list routers;
     const char *join_token, *name, *served_model_name;
     const char *tls_ca, *tls_cert, *tls_key;
-    const char *log_level;
+    const char *log_level, *log_format;
     bool tls_insecure;
     uint32_t drain_ms;
 } settings;
@@ -58,36 +58,43 @@ static status check_name(const char *what, const char *name, error *err)
 
 static status read_settings(settings *s, int argc, char **argv, error *err)
 {
-    *s = (settings){.model = model_settings_default(), .log_level = "info", .drain_ms = 30000};
+    *s = (settings){.model = model_settings_default(),
+                    .log_level = "info",
+                    .log_format = "text",
+                    .drain_ms = 30000};
     const option_row own[] = {
-        {"router", 'r', OPTION_LIST, &s->routers, "URL", "router to dial [" DEFAULT_ROUTER "]", 0,
-         0},
-        {"join-token", 0, OPTION_TEXT, &s->join_token, "TOKEN", "what the router wants to see", 0,
-         0},
-        {"name", 'n', OPTION_TEXT, &s->name, "NAME",
-         "this worker's name in the fleet [host and device]", 0, 0},
+        {"router", 'r', OPTION_LIST, &s->routers, "URL",
+         .help = "router to dial [" DEFAULT_ROUTER "]"},
+        {"join-token", 0, OPTION_TEXT, &s->join_token, "TOKEN",
+         .help = "what the router wants to see"},
+        {"name", 'n', OPTION_TEXT, &s->name, "NAME", .help = "name in the fleet [host and device]"},
         {"served-model-name", 0, OPTION_TEXT, &s->served_model_name, "NAME",
-         "the model's name for clients [folder name]", 0, 0},
-        {"tls-ca", 0, OPTION_TEXT, &s->tls_ca, "FILE", "CA of the router's certificate (PEM)", 0,
-         0},
-        {"tls-cert", 0, OPTION_TEXT, &s->tls_cert, "FILE", "this worker's certificate (PEM)", 0, 0},
-        {"tls-key", 0, OPTION_TEXT, &s->tls_key, "FILE", "its private key (PEM)", 0, 0},
-        {"tls-insecure", 0, OPTION_FLAG, &s->tls_insecure, NULL, "accept any router certificate", 0,
-         0},
-        {"drain-ms", 0, OPTION_U32, &s->drain_ms, "MS",
-         "after SIGTERM answers may run so long [30000]", 0, 0},
-        {"log-level", 0, OPTION_TEXT, &s->log_level, "LEVEL", "error, warn, info or debug [info]",
-         0, 0},
+         .help = "the model's name for clients [its folder's]"},
+        {"tls-ca", 0, OPTION_TEXT, &s->tls_ca, "FILE",
+         .help = "CA of the router's certificate (PEM)", .rare = true},
+        {"tls-cert", 0, OPTION_TEXT, &s->tls_cert, "FILE",
+         .help = "this worker's certificate (PEM)", .rare = true},
+        {"tls-key", 0, OPTION_TEXT, &s->tls_key, "FILE", .help = "its private key (PEM)",
+         .rare = true},
+        {"tls-insecure", 0, OPTION_FLAG, &s->tls_insecure, NULL,
+         .help = "accept any router certificate", .rare = true},
+        {"drain-ms", 0, OPTION_MS, &s->drain_ms, "TIME",
+         .help = "after SIGTERM answers may run so long [30s]", .rare = true},
+        {"log-level", 0, OPTION_TEXT, &s->log_level, "LEVEL",
+         .help = "error, warn, info or debug [info]", .choices = log_level_names},
+        {"log-format", 0, OPTION_TEXT, &s->log_format, "FORMAT", .help = "text or json [text]",
+         .choices = log_format_names},
     };
     enum { OWN = sizeof own / sizeof *own };
     option_row rows[OWN + MODEL_OPTION_ROWS];
     model_option_rows(&s->model, rows);
     memcpy(rows + MODEL_OPTION_ROWS, own, sizeof own);
     const option_table table = {
-        .usage = "gaggle-worker -m DIR [options]   (or: gaggle-worker generate|bench|devices)",
+        .usage = "gaggle-worker -m DIR [options] (or: generate, bench, devices)",
         .about = "Runs a model and serves it through a router, which it dials.",
         .rows = rows,
         .row_count = OWN + MODEL_OPTION_ROWS,
+        .section = "worker",
     };
     status st = options_parse(&table, argc, argv, NULL, err);
     if (st != ST_OK) return st;
@@ -100,12 +107,7 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
         (st = check_name("--served-model-name", s->served_model_name, err)))
         return st;
     if (s->routers.count == 0) s->routers.items[s->routers.count++] = DEFAULT_ROUTER;
-    int level = log_level_parse(s->log_level);
-    if (level < 0)
-        return error_set(err, ST_INVALID_ARGUMENT,
-                         "--log-level is '%s'; it must be error, warn, info or debug",
-                         s->log_level);
-    log_init("worker", (log_level)level);
+    log_set((log_level)log_level_parse(s->log_level), (log_format)log_format_parse(s->log_format));
     return ST_OK;
 }
 
@@ -277,9 +279,10 @@ int main(int argc, char **argv)
 
     static worker w;
     error err = {0};
+    log_init("worker", LOG_INFO);
     status st = run(&w, argc, argv, &err);
     loaded_model_destroy(&w.loaded);
     if (st == ST_OK) return 0;
-    fprintf(stderr, "gaggle-worker: %s\n", err.text);
+    log_farewell("gaggle-worker", err.text);
     return st == ST_INVALID_ARGUMENT ? 2 : 1;
 }

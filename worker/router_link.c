@@ -51,6 +51,17 @@ static void send_load(router_link *l)
     session_send(l->session, &e);
 }
 
+static void send_drain(router_link *l)
+{
+    uint64_t now_ms = clock_now_ms();
+    uint64_t left_ms = l->drain_deadline_ms > now_ms ? l->drain_deadline_ms - now_ms : 1;
+    envelope e = {.kind = ENVELOPE_DRAIN};
+    bool limited = l->drain_limit_ms != UINT32_MAX;
+    e.drain = (msg_drain){.deadline_ms = limited ? (uint32_t)left_ms : 0,
+                          .reason = text_of("the worker is stopping")};
+    session_send(l->session, &e);
+}
+
 static void on_up(void *ctx, session *dialler, const msg_welcome *welcome)
 {
     (void)dialler;
@@ -73,6 +84,7 @@ static void on_up(void *ctx, session *dialler, const msg_welcome *welcome)
                            .live_count = l->stream_count};
     session_send(l->session, &e);
     send_load(l);
+    if (l->draining) send_drain(l);
     arena_free(&scratch);
 }
 
@@ -102,7 +114,10 @@ static void on_envelope(void *ctx, session *dialler, const envelope *e, const er
         l->events.on_registered(l->events.ctx);
         break;
     case ENVELOPE_DRAIN:
-        log_info("the router is draining");
+        if (e->drain.worker_id.size == 0)
+            log_info("the router is draining");
+        else if (!l->draining)
+            router_link_drain(l, e->drain.deadline_ms > 0 ? e->drain.deadline_ms : UINT32_MAX);
         break;
     case ENVELOPE_ERROR:
         log_warn("router says code=%s text=\"%.*s\"", status_name(e->error.code),
@@ -203,11 +218,10 @@ void router_link_drain(router_link *l, uint32_t limit_ms)
         return;
     }
     l->draining = true;
+    l->drain_limit_ms = limit_ms;
     l->drain_deadline_ms = clock_now_ms() + limit_ms;
     log_info("draining streams=%u limit_ms=%u", l->stream_count, limit_ms);
-    envelope e = {.kind = ENVELOPE_DRAIN};
-    e.drain = (msg_drain){.deadline_ms = limit_ms, .reason = text_of("shutting down")};
-    if (session_is_up(l->session)) session_send(l->session, &e);
+    if (session_is_up(l->session)) send_drain(l);
     uv_timer_start(&l->timer, on_timer, 0, 20);
 }
 

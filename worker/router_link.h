@@ -39,8 +39,9 @@ MUST_USE status router_link_start(router_link **out, uv_loop_t *loop,
                                   const router_link_options *options,
                                   const router_link_events *events, error *err);
 
-/* Take nothing new, finish what runs for at most `limit_ms`, then close; on_closed follows.
- * A second call closes at once. */
+/* Take nothing new, finish what runs for at most `limit_ms` (UINT32_MAX: without a limit), then
+ * close; on_closed follows. The router takes over in time what will not be finished. A second call
+ * closes at once. */
 void router_link_drain(router_link *l, uint32_t limit_ms);
 
 /* After on_closed and once the loop has ended: stops the engine thread. NULL is fine. */

@@ -29,6 +29,7 @@ struct router_link {
     token_columns columns;
     uint64_t down_since_ms; /* 0 while the link is up */
     uint64_t drain_deadline_ms;
+    uint32_t drain_limit_ms; /* UINT32_MAX = none */
     bool draining, closing, hub_closed;
     error why; /* of the end */
 };

@@ -194,7 +194,7 @@ static void prepared(uv_work_t *work, int cancelled)
     router_link_finish_closing(l);
 }
 
-/* Finish a stream that we do not hold, and whose receiver has `total` tokens. */
+/* Finish a stream that we do not hold (any more), and whose receiver has `total` tokens. */
 static void send_failure(router_link *l, uint32_t number, uint32_t total, uint32_t crc, status code,
                          const char *text)
 {
@@ -245,13 +245,18 @@ static void forget(router_link *l, stream *s)
     stream_remove(l, s);
 }
 
-/* Somebody wants tokens that we do not hold: that is an answer, too. */
+/* Somebody wants tokens that we do not hold: that is an answer, too, and another worker goes on. */
+static void say_lost(router_link *l, uint32_t number, uint32_t next_wanted)
+{
+    send_failure(l, number, next_wanted, 0, ST_DATA_LOSS, "the worker does not hold these tokens");
+}
+
 static void lose(router_link *l, stream *s, uint32_t next_wanted)
 {
     uint32_t number = s->number;
     log_error("tokens wanted from=%u held=%u..%u", next_wanted, s->held.base, s->held.made);
     forget(l, s);
-    send_failure(l, number, next_wanted, 0, ST_DATA_LOSS, "the worker does not hold these tokens");
+    say_lost(l, number, next_wanted);
 }
 
 void streams_submit(router_link *l, const msg_submit *submit)
@@ -296,7 +301,10 @@ void streams_resume(router_link *l, const msg_resume *resume)
 {
     for (size_t i = 0; i < resume->count; i++) {
         stream *s = key_map_find(l->by_number, resume->stream[i]);
-        if (s == NULL) continue;
+        if (s == NULL) { /* acknowledged to its end and forgotten, but not by whoever asks */
+            say_lost(l, resume->stream[i], resume->next_wanted[i]);
+            continue;
+        }
         acknowledge(l, s, resume->next_wanted[i]);
         if (rewind_stream(s, resume->next_wanted[i]))
             stream_emit(l, s);
@@ -327,9 +335,13 @@ void streams_adopt(router_link *l, const msg_adopt *adopt)
     }
     for (size_t i = 0; i < adopt->count; i++) {
         stream *s = stream_find_id(l, &adopt->request_id[i]);
-        if (s == NULL) continue; /* it ended while Register was on its way: Resume finds nothing */
+        bool hold = adopt->next_wanted[i] == NEXT_WANTED_HOLD;
+        if (s == NULL) { /* it ended while Register was on its way */
+            if (!hold) say_lost(l, adopt->stream[i], adopt->next_wanted[i]);
+            continue;
+        }
         stream_set_number(l, s, adopt->stream[i]);
-        s->hold = adopt->next_wanted[i] == NEXT_WANTED_HOLD;
+        s->hold = hold;
         if (!s->hold && !rewind_stream(s, adopt->next_wanted[i]))
             lose(l, s, adopt->next_wanted[i]);
         else
@@ -354,7 +366,7 @@ static void take_tokens(router_link *l, const engine_batch *b)
                                 b->logprob != NULL ? b->logprob[token] : NAN, tops,
                                 tops > 0 ? b->top_id + top : NULL,
                                 tops > 0 ? b->top_logprob + top : NULL);
-            text += b->text_len[token];
+            if (text != NULL) text += b->text_len[token]; /* NULL: none of them has any */
             top += tops;
         }
         if (s != NULL) stream_emit(l, s);
@@ -407,8 +419,10 @@ msg_live *streams_live(const router_link *l, arena *scratch)
 void streams_link_down(router_link *l)
 {
     token_columns_clear(&l->columns);
-    for (uint32_t i = 0; i < l->stream_count; i++)
+    for (uint32_t i = 0; i < l->stream_count; i++) {
         stream_set_number(l, l->streams[i], 0);
+        l->streams[i]->finish_sent = false; /* it may be lost with the link */
+    }
 }
 
 void streams_forget_all(router_link *l)

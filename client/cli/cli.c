@@ -33,7 +33,12 @@ int cli_fail(const char *command, const gaggle_error *err)
 bool cli_parse(const char *command, const option_table *table, int argc, char **argv, int *rest)
 {
     error err;
-    if (options_parse(table, argc, argv, rest, &err) == ST_OK) return true;
+    char section[32];
+    snprintf(section, sizeof section, "gaggle %s", command);
+    option_table whole = *table;
+    whole.section = section;
+    whole.shared_section = "gaggle";
+    if (options_parse(&whole, argc, argv, rest, &err) == ST_OK) return true;
     cli_say(command, "%s", err.text);
     return false;
 }

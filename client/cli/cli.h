@@ -15,9 +15,12 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
+int cli_certs(int argc, char **argv);
 int cli_chat(int argc, char **argv);
 int cli_complete(int argc, char **argv);
+int cli_drain(int argc, char **argv);
 int cli_ps(int argc, char **argv);
+int cli_token(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_up(int argc, char **argv);
 
@@ -25,7 +28,8 @@ int cli_up(int argc, char **argv);
 void cli_say(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same for an error, with its code and the time to come back. Returns EXIT_FAILED. */
 int cli_fail(const char *command, const gaggle_error *err);
-/* options_parse() with its refusal printed: false = return EXIT_USAGE. */
+/* options_parse() with its refusal printed: false = return EXIT_USAGE. Of the INI file, [gaggle
+ * chat] is for the command chat, and [gaggle] holds what the rows mark as shared. */
 bool cli_parse(const char *command, const option_table *table, int argc, char **argv, int *rest);
 
 #define CLI_COUNT(array) (sizeof(array) / sizeof(array)[0])
@@ -48,16 +52,21 @@ typedef struct connect_options {
 /* clang-format off */
 #define CONNECT_ROWS(o)                                                                            \
     {"router", 'r', OPTION_LIST, &(o).routers, "URL",                                              \
-     .help = "router, may be repeated [" GAGGLE_DEFAULT_URL "]"},                                  \
-    {"token", 0, OPTION_TEXT, &(o).token, "TOKEN", .help = "bearer token"},                        \
-    {"tls-ca", 0, OPTION_TEXT, &(o).ca_file, "FILE", .help = "PEM of the router's CA"},            \
-    {"tls-cert", 0, OPTION_TEXT, &(o).cert_file, "FILE", .help = "PEM of our certificate"},        \
-    {"tls-key", 0, OPTION_TEXT, &(o).key_file, "FILE", .help = "PEM of its key"},                  \
+     .help = "the router, or several [" GAGGLE_DEFAULT_URL "]", .shared = true},                    \
+    {"token", 0, OPTION_TEXT, &(o).token, "TOKEN", .help = "bearer token", .shared = true},        \
+    {"tls-ca", 0, OPTION_TEXT, &(o).ca_file, "FILE", .help = "PEM of the router's CA",             \
+     .shared = true, .rare = true},                                                                \
+    {"tls-cert", 0, OPTION_TEXT, &(o).cert_file, "FILE", .help = "PEM of our certificate",         \
+     .shared = true, .rare = true},                                                                \
+    {"tls-key", 0, OPTION_TEXT, &(o).key_file, "FILE", .help = "PEM of its key", .shared = true,   \
+     .rare = true},                                                                                \
     {"tls-server-name", 0, OPTION_TEXT, &(o).server_name, "NAME",                                  \
-     .help = "name to check, not the URL's host"},                                                 \
-    {"tls-insecure", 0, OPTION_FLAG, &(o).insecure, NULL, .help = "accept any certificate"},       \
-    {"offline-ms", 0, OPTION_U32, &(o).offline_ms, "MS",                                           \
-     .help = "give up after so long without a router [10000]", .min = 1, .max = 86400000}
+     .help = "name to check, not the URL's host", .shared = true, .rare = true},                   \
+    {"tls-insecure", 0, OPTION_FLAG, &(o).insecure, NULL, .help = "accept any certificate",        \
+     .shared = true, .rare = true},                                                                \
+    {"offline-ms", 0, OPTION_MS, &(o).offline_ms, "TIME",                                          \
+     .help = "give up after so long without a router [10s]", .min = 1, .max = 86400000,            \
+     .shared = true, .rare = true}
 /* clang-format on */
 
 /* A client for one command; NULL after an error that was printed. Trouble with the link is said on
@@ -97,28 +106,30 @@ typedef struct request_options {
     {"model", 'm', OPTION_TEXT, &(o).model, "NAME", .help = "model [the only one]"},               \
     {"max-tokens", 'n', OPTION_U32, &(o).max_tokens, "N",                                          \
      .help = "longest answer [what the context leaves]"},                                          \
-    {"min-tokens", 0, OPTION_U32, &(o).min_tokens, "N", .help = "no end before so many"},          \
+    {"min-tokens", 0, OPTION_U32, &(o).min_tokens, "N", .help = "no end before so many",           \
+     .rare = true},                                                                                \
     {"temperature", 't', OPTION_F64, &(o).temperature, "T",                                        \
      .help = "0 = greedy [the model's]", .min = 0, .max = 100},                                    \
     {"top-k", 0, OPTION_U32, &(o).top_k, "K", .help = "0 = off"},                                  \
     {"top-p", 0, OPTION_F64, &(o).top_p, "P", .help = "above 0, to 1", .min = 0, .max = 1},        \
     {"min-p", 0, OPTION_F64, &(o).min_p, "P", .help = "0 to 1", .min = 0, .max = 1},               \
     {"repetition-penalty", 0, OPTION_F64, &(o).repetition_penalty, "X", .help = "1 = off",         \
-     .min = 0, .max = 100},                                                                        \
-    {"presence-penalty", 0, OPTION_F64, &(o).presence_penalty, "X", .help = "-2 to 2",             \
-     .min = -2, .max = 2},                                                                         \
-    {"frequency-penalty", 0, OPTION_F64, &(o).frequency_penalty, "X", .help = "-2 to 2",           \
-     .min = -2, .max = 2},                                                                         \
+     .min = 0, .max = 100, .rare = true},                                                          \
+    {"presence-penalty", 0, OPTION_F64, &(o).presence_penalty, "X", .help = "0 = off",             \
+     .min = -2, .max = 2, .rare = true},                                                           \
+    {"frequency-penalty", 0, OPTION_F64, &(o).frequency_penalty, "X", .help = "0 = off",           \
+     .min = -2, .max = 2, .rare = true},                                                           \
     {"logit-bias", 0, OPTION_LIST, &(o).bias, "ID:X",                                              \
-     .help = "add X to a token's logit, may be repeated"},                                         \
+     .help = "add X to a token's logit, may be repeated", .rare = true},                           \
     {"seed", 's', OPTION_U64, &(o).seed, "N", .help = "same seed, same answer [random]"},          \
     {"stop", 0, OPTION_LIST, &(o).stop, "TEXT", .help = "ends the answer, may be repeated"},       \
-    {"stop-token-ids", 0, OPTION_LIST, &(o).stop_ids, "ID", .help = "likewise"},                   \
+    {"stop-token-ids", 0, OPTION_LIST, &(o).stop_ids, "ID", .help = "likewise", .rare = true},     \
     {"ignore-eos", 0, OPTION_FLAG, &(o).ignore_eos, NULL,                                          \
-     .help = "go on past the model's end token"},                                                  \
-    {"deadline-ms", 0, OPTION_U32, &(o).deadline_ms, "MS", .help = "end the answer after so long"},\
+     .help = "go on past the model's end token", .rare = true},                                    \
+    {"deadline-ms", 0, OPTION_MS, &(o).deadline_ms, "TIME",                                        \
+     .help = "end the answer after so long"},                                                      \
     {"window", 0, OPTION_U32, &(o).window, "N",                                                    \
-     .help = "tokens the source may be ahead of us [256]"}
+     .help = "tokens the source may be ahead of us [256]", .rare = true}
 /* clang-format on */
 
 /* The parsed options as a request without a prompt; it points into `o`. False: a refusal was

@@ -16,10 +16,10 @@ static const option_row rows[] = {
     {"json", 0, OPTION_FLAG, &as_json, NULL, .help = "one JSON object instead of text"},
     {"ids", 0, OPTION_TEXT, &ids_text, "IDS", .help = "prompt as token ids: 1,2,3 or @FILE"},
     {"messages", 0, OPTION_TEXT, &messages_path, "FILE",
-     .help = "prompt as JSON: [{\"role\": \"user\", \"content\": \"...\"}]"},
+     .help = "prompt: [{\"role\": \"user\", \"content\": \"...\"}]"},
     {"raw", 0, OPTION_FLAG, &raw, NULL, .help = "add no special tokens to the text"},
     {"logprobs", 0, OPTION_U32, &options.logprobs, "N",
-     .help = "of each token and the N likeliest; with --json", .min = 0, .max = LIMIT_LOGPROBS_TOP},
+     .help = "of the N likeliest tokens; with --json", .min = 0, .max = LIMIT_LOGPROBS_TOP},
     REQUEST_ROWS(options),
     CONNECT_ROWS(link_options),
 };
@@ -178,6 +178,10 @@ static json_t *answer_json(const answer *a, const gaggle_event *end, gaggle_stre
                                   "prefill_ms", end->prefill_us / 1e3, "decode_ms",
                                   end->decode_us / 1e3, "first_token_ms", first_ms, "total_ms",
                                   total_ms));
+    if (end->continuations > 0)
+        json_object_set_new(out, "continued",
+                            json_pack("{s:I, s:b}", "times", (json_int_t)end->continuations,
+                                      "exact", !end->approximate));
     if (end->error != NULL)
         json_object_set_new(out, "error",
                             json_pack("{s:s, s:s, s:I}", "code", gaggle_code_name(end->error->code),

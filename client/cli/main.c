@@ -4,53 +4,33 @@
 
 #include "client/cli/child.h"
 #include "client/cli/cli.h"
+#include "client/cli/dispatch.h"
 #include "common/log.h"
 
-typedef struct command {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *about;
-} command;
-
-static const command commands[] = {
+static const cli_command commands[] = {
     {"up", cli_up, "serve a model on this machine: a router and its workers, supervised"},
     {"chat", cli_chat, "talk to a model"},
     {"complete", cli_complete, "one prompt, one answer"},
     {"ps", cli_ps, "routers, workers, models and load"},
+    {"drain", cli_drain, "let a worker end; what it runs ends or goes on elsewhere"},
     {"tokenize", cli_tokenize, "text to token ids and back, line by line"},
+    {"token", cli_token, "make, list and revoke the keys of a router's keys file"},
+    {"certs", cli_certs, "make a private CA and certificates for a fleet"},
 };
 
-static int usage(FILE *out)
-{
-    fprintf(out, "usage: gaggle COMMAND [options]\n\n");
-    for (size_t i = 0; i < CLI_COUNT(commands); i++)
-        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].about);
-    fprintf(out,
-            "\n`gaggle COMMAND --help` lists a command's options. Each option --some-name can\n"
-            "also be set as GAGGLE_SOME_NAME in the environment; GAGGLE_ROUTER is the router.\n");
-    return out == stdout ? EXIT_DONE : EXIT_USAGE;
-}
+static const char hint[] =
+    "`gaggle COMMAND --help` lists a command's options. Each option --some-name can\n"
+    "also be set as GAGGLE_SOME_NAME in the environment; GAGGLE_ROUTER is the router.";
 
 int main(int argc, char **argv)
 {
     log_init("gaggle", LOG_WARN);
     signal(SIGPIPE, SIG_IGN);
-    if (argc < 2) return usage(stderr);
-    if (strcmp(argv[1], "__exec") == 0) return child_exec(argc, argv); /* `up` starts others so */
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) return usage(stdout);
-    if (strcmp(argv[1], "--version") == 0) {
+    if (argc > 1 && strcmp(argv[1], "__exec") == 0)
+        return child_exec(argc, argv); /* `up` starts others so */
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         printf("gaggle %s\n", gaggle_version());
         return EXIT_DONE;
     }
-    const char *names[CLI_COUNT(commands)];
-    for (size_t i = 0; i < CLI_COUNT(commands); i++) {
-        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
-        names[i] = commands[i].name;
-    }
-    const char *nearest = options_nearest(argv[1], names, CLI_COUNT(commands));
-    if (nearest != NULL)
-        fprintf(stderr, "gaggle: there is no command '%s'; did you mean '%s'?\n", argv[1], nearest);
-    else
-        fprintf(stderr, "gaggle: there is no command '%s'; --help lists them\n", argv[1]);
-    return EXIT_USAGE;
+    return dispatch("gaggle", commands, CLI_COUNT(commands), hint, argc, argv);
 }

@@ -46,8 +46,8 @@ static const option_row rows[] = {
     {"max-tokens", 'n', OPTION_U32, &max_tokens, "N", .help = "longest first answer [128]",
      .min = 1, .max = 1 << 20},
     {"oneshot", 0, OPTION_FLAG, &oneshot, NULL, .help = "stop after the first answer"},
-    {"drain-ms", 0, OPTION_U32, &drain_ms, "MS",
-     .help = "when stopping, answers may run so long [10000]", .min = 1, .max = 3600000},
+    {"drain-ms", 0, OPTION_MS, &drain_ms, "TIME",
+     .help = "when stopping, answers may run so long [10s]", .min = 1, .max = 3600000},
     {"verbose", 'v', OPTION_FLAG, &verbose, NULL, .help = "show the children's logs"},
 };
 

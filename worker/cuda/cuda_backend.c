@@ -346,8 +346,8 @@ static status create_steps(cuda_backend *b, uint32_t kv_blocks, error *err)
 static void report_conversion(const gpu *g, const gpu_weights *w)
 {
     if (w->overflowed > 0)
-        log_warn("weights beyond F16's range became infinite on %s: count=%llu; answers may be "
-                 "broken",
+        log_warn("weights beyond F16's range became infinite; answers may be broken "
+                 "device=\"%s\" count=%llu",
                  g->name, (unsigned long long)w->overflowed);
     if (w->flushed > 0)
         log_info("weights too small for F16 became zero count=%llu",

@@ -105,7 +105,7 @@ uint32_t sequence_blocks_needed(const sequence *s)
 void sequence_set_state(sequence *s, sequence_state next)
 {
     CHECK(next_states[s->state] & (1u << next));
-    log_debug("sequence key=%" PRIu64 " %s -> %s", s->key, state_names[s->state],
+    log_debug("sequence key=%" PRIu64 " state=%s->%s", s->key, state_names[s->state],
               state_names[next]);
     s->state = next;
 }

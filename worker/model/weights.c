@@ -283,7 +283,7 @@ static status bind_roles(model *m, const role_list *list, error *err)
         m->weight_bytes += t->size;
     }
     if (storage->copy_count > 0)
-        log_warn("model misaligned_tensors=%zu copied to memory of this process alone",
+        log_warn("misaligned tensors copied to memory of this process alone count=%zu",
                  storage->copy_count);
     return ST_OK;
 }
@@ -325,7 +325,9 @@ static void log_unused(const model *m, role_list *list)
         }
     }
     char text[PRINTABLE_SIZE];
-    if (count > 0) log_warn("model unused_tensors=%zu first=%s", count, printable(text, first));
+    if (count > 0)
+        log_warn("model has tensors that nothing uses count=%zu first=%s", count,
+                 printable(text, first));
 }
 
 /* The prefix under which the checkpoint has an embedding; the first where it has none, which will

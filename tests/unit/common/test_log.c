@@ -146,6 +146,47 @@ static void test_long_lines_are_cut_and_still_end(void **state)
     assert_true(strlen(logged(text)) < 2048);
 }
 
+static void test_format_and_level_may_change_while_it_runs(void **state)
+{
+    (void)state;
+    assert_int_equal(log_format_parse("text"), LOG_TEXT);
+    assert_int_equal(log_format_parse("json"), LOG_JSON);
+    assert_int_equal(log_format_parse("yaml"), -1);
+    capture c = capture_begin();
+    log_set(LOG_DEBUG, LOG_JSON);
+    log_debug("request=%s state=%s->%s", "5f", "queued", "running");
+    log_set(LOG_WARN, LOG_TEXT);
+    log_info("dropped");
+    log_warn("kept");
+    log_set(LOG_INFO, LOG_TEXT);
+    capture_end(c);
+    static const char expected[] = "\"level\":\"debug\",\"program\":\"tester\",\"event\":\"\","
+                                   "\"request\":\"5f\",\"state\":\"queued->running\"}\n";
+    assert_int_equal(captured[0], '{');
+    char *first_end = strchr(captured, '\n');
+    assert_non_null(first_end);
+    if (strstr(captured, expected) == NULL) fail_msg("%s", captured);
+    assert_non_null(strstr(first_end, "tester  kept\n"));
+    assert_null(strstr(captured, "dropped"));
+}
+
+static void test_last_words_are_a_sentence_or_json(void **state)
+{
+    (void)state;
+    capture c = capture_begin();
+    log_farewell("gaggle-tester", "no \"model\"");
+    capture_end(c);
+    assert_string_equal(captured, "gaggle-tester: no \"model\"\n");
+    c = capture_begin();
+    log_set(LOG_INFO, LOG_JSON);
+    log_farewell("gaggle-tester", "no \"model\"");
+    log_set(LOG_INFO, LOG_TEXT);
+    size_t size = capture_end(c);
+    static const char expected[] = "\"event\":\"ended\",\"reason\":\"no \\\"model\\\"\"}\n";
+    assert_true(size > sizeof expected);
+    assert_string_equal(captured + size - (sizeof expected - 1), expected);
+}
+
 enum { THREADS = 4, LINES = 500 };
 
 static void *log_many(void *arg)
@@ -190,6 +231,8 @@ int main(void)
         cmocka_unit_test(test_foreign_text_stays_on_one_line),
         cmocka_unit_test(test_control_characters_beyond_ascii_are_neutralised),
         cmocka_unit_test(test_long_lines_are_cut_and_still_end),
+        cmocka_unit_test(test_format_and_level_may_change_while_it_runs),
+        cmocka_unit_test(test_last_words_are_a_sentence_or_json),
         cmocka_unit_test(test_lines_of_threads_do_not_mix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

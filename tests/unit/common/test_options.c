@@ -22,7 +22,8 @@ typedef struct settings {
     uint32_t port, plain;
     uint64_t memory, ranged;
     double rate, any;
-    const char *model;
+    uint32_t wait_ms, any_ms;
+    const char *model, *color;
     option_list urls;
 } settings;
 
@@ -31,7 +32,9 @@ static error err;
 static int rest_count;
 static char *rest[64];
 
-enum { ROWS = 10 };
+enum { ROWS = 13 };
+
+static const char *const colors[] = {"red", "green", "blue", NULL};
 
 static void make_rows(option_row rows[ROWS])
 {
@@ -46,6 +49,9 @@ static void make_rows(option_row rows[ROWS])
         {"any-number", 0, OPTION_F64, &got.any, "X", "a number", 0, 0},
         {"model", 'm', OPTION_TEXT, &got.model, "DIR", "a folder", 0, 0},
         {"listen", 'l', OPTION_LIST, &got.urls, "URL", "addresses", 0, 0},
+        {"wait-ms", 0, OPTION_MS, &got.wait_ms, "TIME", "a while", 50, 5400000},
+        {"any-ms", 0, OPTION_MS, &got.any_ms, "TIME", "any while", 0, 0},
+        {"color", 0, OPTION_TEXT, &got.color, "COLOR", "one of three", .choices = colors},
     };
     memcpy(rows, all, sizeof all);
 }
@@ -205,6 +211,43 @@ static void test_sizes_take_powers_of_1024(void **state)
     assert_refused(PARSE("--memory=18446744073709551615K"), "at most", "");
 }
 
+static void test_times_take_units(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint32_t ms;
+    } cases[] = {{"0", 0},       {"7", 7},
+                 {"250ms", 250}, {"30s", 30000},
+                 {"5m", 300000}, {"2h", 7200000},
+                 {"1S", 1000},   {"4294967295", UINT32_MAX},
+                 {"00s", 0},     {"4294967s", 4294967000u}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(PARSE("--any-ms", cases[i].text), ST_OK);
+        assert_int_equal(got.any_ms, cases[i].ms);
+    }
+    const char *const wrong[] = {"", "s", "1 s", "1.5s", "-1s", "1d", "1sec", "1mss", "1K", "ms"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_refused(PARSE("--any-ms", wrong[i]), "--any-ms is", "ms, s, m, h");
+    assert_refused(PARSE("--any-ms=4294968s"), "--any-ms is 4294968s", "at most 4294967295ms");
+    assert_refused(PARSE("--any-ms=18446744073709551615h"), "18446744073709551615h", "at most");
+    assert_refused(PARSE("--wait-ms=49ms"), "--wait-ms is 49ms", "50ms to 90m");
+    assert_refused(PARSE("--wait-ms=2h"), "--wait-ms is 2h", "50ms to 90m");
+    assert_refused(PARSE("--plain=1s"), "--plain is '1s'", "whole number");
+}
+
+static void test_only_choices_are_taken(void **state)
+{
+    (void)state;
+    assert_int_equal(PARSE("--color", "green"), ST_OK);
+    assert_string_equal(got.color, "green");
+    const char *const wrong[] = {"", "gren", "Green", "green ", "redgreen"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_refused(PARSE("--color", wrong[i]), "--color is '", "red, green or blue");
+        assert_null(got.color);
+    }
+}
+
 static void test_real_numbers(void **state)
 {
     (void)state;
@@ -294,8 +337,14 @@ static void test_nearest_is_the_first_at_the_least_edit_distance(void **state)
             best = distance;
             expected = words[w];
         }
+        for (int w = 0; w < 5 && expected == NULL && strlen(typed) >= 3; w++)
+            if (strncmp(words[w], typed, strlen(typed)) == 0) expected = words[w];
         assert_ptr_equal(options_nearest(typed, names, 5), expected);
     }
+    names[0] = "max-queue-bytes";
+    assert_ptr_equal(options_nearest("max", names, 1), names[0]);
+    assert_null(options_nearest("ma", names, 1));
+    assert_null(options_nearest("queue", names, 1));
     assert_null(options_nearest("anything", NULL, 0));
 }
 
@@ -362,7 +411,6 @@ static void test_environment_gives_every_type(void **state)
     assert_string_equal(got.urls.items[1], "tcp://b");
     for (size_t i = 0; i < got.urls.count; i++) /* the strings are not the environment's own */
         assert_null(strchr(got.urls.items[i], ','));
-    free((void *)got.urls.items[0]);
 }
 
 static void test_a_flag_beats_the_environment(void **state)
@@ -455,6 +503,8 @@ int main(void)
         cmocka_unit_test(test_whole_numbers_are_whole),
         cmocka_unit_test(test_a_number_out_of_range_is_told_the_range),
         cmocka_unit_test(test_sizes_take_powers_of_1024),
+        cmocka_unit_test(test_times_take_units),
+        cmocka_unit_test(test_only_choices_are_taken),
         cmocka_unit_test(test_real_numbers),
         cmocka_unit_test(test_a_refused_value_changes_nothing),
         cmocka_unit_test(test_lists_are_bounded),

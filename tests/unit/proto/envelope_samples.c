@@ -118,7 +118,10 @@ static msg_load load(uint64_t *r)
                       number64(r),
                       number64(r),
                       number64(r),
-                      number64(r)};
+                      number64(r),
+                      number(r, 999),
+                      number(r, 999),
+                      number(r, 999)};
 }
 
 static msg_register reg(uint64_t *r, arena *a)
@@ -127,6 +130,8 @@ static msg_register reg(uint64_t *r, arena *a)
                       .device = name(r, a),
                       .model_count = 1 + draw(r, LIMIT_MODELS_PER_WORKER),
                       .slots = number(r, 1000),
+                      .lease_ms = number(r, 1000),
+                      .numerics = name(r, a),
                       .kv_blocks = number(r, 1000000),
                       .kv_block_tokens = number(r, 64),
                       .live_count = draw(r, 5)};
@@ -244,6 +249,8 @@ static msg_finish finish(uint64_t *r, arena *a)
         .queue_us = number(r, 1000000),
         .prefill_us = number(r, 1000000),
         .decode_us = number(r, 1000000),
+        .continuations = number(r, 9),
+        .approximate = coin(r),
     };
     if (m.has_stop_id) m.stop_id = number(r, LIMIT_VOCAB);
     if (m.reason == FINISH_FAILED) m.error = error_message(r, a);
@@ -442,6 +449,8 @@ static const char *register_difference(const msg_register *x, const msg_register
     SAME(slots);
     SAME(kv_blocks);
     SAME(kv_block_tokens);
+    SAME(lease_ms);
+    SAME_TEXT(numerics);
     SAME(live_count);
     for (size_t i = 0; i < x->live_count; i++)
         SAME_PART(live_difference, live[i]);
@@ -469,6 +478,9 @@ static const char *load_difference(const msg_load *x, const msg_load *y)
     SAME(cached_tokens);
     SAME(output_tokens);
     SAME(preemptions);
+    SAME(prefill_rate);
+    SAME(decode_rate);
+    SAME(cache_age_ms);
     return NULL;
 }
 
@@ -575,6 +587,8 @@ static const char *finish_difference(const msg_finish *x, const msg_finish *y)
     SAME(queue_us);
     SAME(prefill_us);
     SAME(decode_us);
+    SAME(continuations);
+    SAME(approximate);
     SAME_PART(error_difference, error);
     return NULL;
 }

@@ -1,5 +1,6 @@
-/* Goal: nobody gets in without the whole of a configured token, and no door without a lock can be
- * reached from another machine.
+/* Goal: nobody gets in without the whole of a configured token or key, and no door without a lock
+ * can be reached from another machine.
+ *
  * Method: tokens that are almost right in every way; URLs that look local at first sight; token
  * files with every mistake. */
 #include <setjmp.h>
@@ -28,12 +29,19 @@ static auth two_clients_one_worker(void)
                   .join_tokens = {.items = {SECRET_W}, .count = 1}};
 }
 
-static status say_hello(const auth *a, role what, text_view token, uint32_t *tenant)
+static status judge(const auth *a, role what, text_view token, identity *who)
 {
     const msg_hello hello = {.role = what, .token = token};
-    *tenant = 99;
     err = (error){0};
-    return auth_check_hello(a, &hello, tenant, &err);
+    return auth_judge(a, &hello, 1800000000, who, &err);
+}
+
+static status say_hello(const auth *a, role what, text_view token, uint32_t *tenant)
+{
+    identity who = {.tenant = 99};
+    status st = judge(a, what, token, &who);
+    *tenant = who.tenant;
+    return st;
 }
 
 /* -- tokens ------------------------------------------------------------------------------- */
@@ -162,6 +170,182 @@ static void test_short_and_long_tokens_are_refused_at_start(void **state)
     a = (auth){.api_tokens = {.items = {""}, .count = 1}};
     assert_int_equal(auth_check(&a, &err), ST_INVALID_ARGUMENT);
     assert_int_equal(auth_check(&(auth){0}, &err), ST_OK);
+}
+
+/* -- with a keys file --------------------------------------------------------------------- */
+
+#define KEY_CLIENT_TOKEN "gg_c_ada_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+#define KEY_WORKER_TOKEN "gg_w_gpu_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+#define KEY_ADMIN_TOKEN  "gg_a_top_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+
+/* A keys file with one key a role, the client's in tenant "research". */
+static keys *three_keys(void)
+{
+    char path[1024];
+    buffer text = {0};
+    const struct {
+        const char *token;
+        key_entry key;
+    } entries[] = {
+        {KEY_CLIENT_TOKEN, {.id = "ada", .role = KEY_CLIENT}},
+        {KEY_WORKER_TOKEN, {.id = "gpu", .role = KEY_WORKER, .worker = "gpu-7"}},
+        {KEY_ADMIN_TOKEN, {.id = "top", .role = KEY_ADMIN}},
+    };
+    for (size_t i = 0; i < 3; i++) {
+        key_entry key = entries[i].key;
+        key.name = "";
+        key.expires_s = KEY_NEVER_EXPIRES;
+        token_hash(key.sha256, text_of(entries[i].token));
+        keys_file_write_key(&text, &key, key.role == KEY_ADMIN ? "admins" : "research");
+    }
+    const key_tenant research = {.name = "research", .limits = {.weight = 7, .class_max = 0}};
+    keys_file_write_tenant(&text, &research);
+    snprintf(path, sizeof path, "%s/auth-keys", getenv("GAGGLE_TEST_TMP"));
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text.data, 1, text.size, file), text.size);
+    assert_int_equal(fclose(file), 0);
+    buffer_free(&text);
+    keys *k;
+    if (keys_create(&k, path, &err) != ST_OK) fail_msg("%s", err.text);
+    return k;
+}
+
+static void test_plain_tokens_and_keys_stand_side_by_side(void **state)
+{
+    (void)state;
+    auth a = two_clients_one_worker();
+    a.keys = three_keys();
+    char name[AUTH_TENANT_NAME_SIZE];
+    identity plain, key;
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(SECRET_B), &plain), ST_OK);
+    assert_int_equal(plain.tenant, 1);
+    assert_string_equal(plain.key_id, "");
+    assert_string_equal(auth_tenant_name(&a, plain.tenant, name), "api-token-2");
+    assert_int_equal(auth_tenant_limits(&a, plain.tenant).weight, LIMIT_TENANT_WEIGHT_DEFAULT);
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(KEY_CLIENT_TOKEN), &key), ST_OK);
+    assert_true(key.tenant >= AUTH_TENANTS_PLAIN); /* nobody else's */
+    assert_string_equal(key.key_id, "ada");
+    assert_string_equal(auth_tenant_name(&a, key.tenant, name), "research");
+    assert_int_equal(auth_tenant_limits(&a, key.tenant).weight, 7);
+    assert_int_equal(auth_tenant_limits(&a, key.tenant).class_max, 0);
+    assert_int_equal(auth_recheck(&a, &key, 1800000000, &err), ST_OK);
+    assert_int_equal(auth_recheck(&a, &plain, 1800000000, &err), ST_OK);
+
+    assert_int_equal(judge(&a, ROLE_WORKER, text_of(SECRET_W), &plain), ST_OK);
+    assert_int_equal(judge(&a, ROLE_WORKER, text_of(KEY_WORKER_TOKEN), &key), ST_OK);
+    assert_int_equal(key.tenant, 0);
+    keys_destroy(a.keys);
+}
+
+static void test_links_with_plain_tokens_stand_as_long_as_those_are_given(void **state)
+{
+    (void)state;
+    auth a = {0};
+    identity open, first, second, worker;
+    assert_int_equal(judge(&a, ROLE_CLIENT, (text_view){0}, &open), ST_OK);
+    assert_int_equal(auth_recheck(&a, &open, 0, &err), ST_OK);
+    a = two_clients_one_worker();
+    assert_int_equal(auth_recheck(&a, &open, 0, &err), ST_UNAUTHENTICATED); /* now it is locked */
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(SECRET_A), &first), ST_OK);
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(SECRET_B), &second), ST_OK);
+    assert_int_equal(judge(&a, ROLE_WORKER, text_of(SECRET_W), &worker), ST_OK);
+    a.join_tokens = (option_list){.items = {SECRET_A, SECRET_W}, .count = 2};
+    assert_int_equal(auth_recheck(&a, &first, 0, &err), ST_OK);
+    assert_int_equal(auth_recheck(&a, &second, 0, &err), ST_OK);
+    assert_int_equal(auth_recheck(&a, &worker, 0, &err), ST_OK);
+
+    a.api_tokens = (option_list){.items = {SECRET_B}, .count = 1}; /* its number is its tenant */
+    a.join_tokens.count = 1;
+    assert_int_equal(auth_recheck(&a, &first, 0, &err), ST_UNAUTHENTICATED);
+    assert_int_equal(auth_recheck(&a, &second, 0, &err), ST_UNAUTHENTICATED);
+    assert_int_equal(auth_recheck(&a, &worker, 0, &err), ST_UNAUTHENTICATED);
+    a = (auth){0};
+    assert_int_equal(auth_recheck(&a, &first, 0, &err), ST_UNAUTHENTICATED);
+    assert_string_equal(err.text, "its token is no longer valid");
+}
+
+static void test_a_keys_file_locks_both_doors(void **state)
+{
+    (void)state;
+    const auth a = {.keys = three_keys()};
+    identity who;
+    assert_int_equal(judge(&a, ROLE_CLIENT, (text_view){0}, &who), ST_UNAUTHENTICATED);
+    assert_non_null(strstr(err.text, "a token is required: give --token"));
+    assert_int_equal(judge(&a, ROLE_WORKER, (text_view){0}, &who), ST_UNAUTHENTICATED);
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(SECRET_A), &who), ST_UNAUTHENTICATED);
+    assert_non_null(strstr(err.text, "the token is not valid: give --token"));
+    assert_int_equal(judge(&a, ROLE_WORKER, text_of(KEY_CLIENT_TOKEN), &who), ST_PERMISSION_DENIED);
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(KEY_WORKER_TOKEN), &who), ST_PERMISSION_DENIED);
+    assert_int_equal(auth_check_listener(&a, "tcp://*:1", ROLE_CLIENT, &err), ST_OK);
+    assert_int_equal(auth_check_listener(&a, "tcp://*:1", ROLE_WORKER, &err), ST_OK);
+    keys_destroy(a.keys);
+}
+
+static status says(const auth *a, const identity *who, const envelope *e)
+{
+    err = (error){0};
+    return auth_check_envelope(a, who, e, &err);
+}
+
+static void test_a_worker_registers_as_itself_and_only_admins_drain(void **state)
+{
+    (void)state;
+    auth a = two_clients_one_worker();
+    const envelope itself = {.kind = ENVELOPE_REGISTER, .reg = {.worker_id = text_of("gpu-7")}};
+    const envelope other = {.kind = ENVELOPE_REGISTER, .reg = {.worker_id = text_of("gpu-77")}};
+    const envelope drain = {.kind = ENVELOPE_DRAIN, .drain = {.worker_id = text_of("gpu-7")}};
+    const envelope load = {.kind = ENVELOPE_LOAD};
+    identity who;
+    assert_int_equal(judge(&a, ROLE_WORKER, text_of(SECRET_W), &who), ST_OK);
+    assert_int_equal(says(&a, &who, &other), ST_OK);
+    assert_int_equal(says(&a, &who, &drain), ST_OK); /* itself, whatever it names */
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(SECRET_A), &who), ST_OK);
+    assert_int_equal(says(&a, &who, &drain), ST_OK);
+
+    a.keys = three_keys();
+    assert_int_equal(says(&a, &who, &load), ST_OK);
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(SECRET_A), &who), ST_OK);
+    assert_int_equal(says(&a, &who, &drain), ST_PERMISSION_DENIED);
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(KEY_CLIENT_TOKEN), &who), ST_OK);
+    assert_int_equal(says(&a, &who, &drain), ST_PERMISSION_DENIED);
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(KEY_ADMIN_TOKEN), &who), ST_OK);
+    assert_int_equal(says(&a, &who, &drain), ST_OK);
+    assert_int_equal(judge(&a, ROLE_WORKER, text_of(KEY_WORKER_TOKEN), &who), ST_OK);
+    assert_int_equal(says(&a, &who, &itself), ST_OK);
+    assert_int_equal(says(&a, &who, &load), ST_OK);
+    assert_int_equal(says(&a, &who, &other), ST_PERMISSION_DENIED);
+    assert_string_equal(err.text, "key gpu is for worker gpu-7, not for gpu-77");
+    keys_destroy(a.keys);
+}
+
+static void test_only_admins_are_admins_where_there_are_keys(void **state)
+{
+    (void)state;
+    auth a = two_clients_one_worker();
+    identity who;
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(SECRET_A), &who), ST_OK);
+    assert_true(who.admin);
+    assert_int_equal(judge(&a, ROLE_WORKER, text_of(SECRET_W), &who), ST_OK);
+    assert_false(who.admin);
+    assert_int_equal(auth_judge_admin(&a, text_of(SECRET_A), 0, &err), ST_PERMISSION_DENIED);
+
+    a.keys = three_keys();
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(SECRET_A), &who), ST_OK);
+    assert_false(who.admin);
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(KEY_CLIENT_TOKEN), &who), ST_OK);
+    assert_false(who.admin);
+    assert_int_equal(judge(&a, ROLE_CLIENT, text_of(KEY_ADMIN_TOKEN), &who), ST_OK);
+    assert_true(who.admin);
+    assert_int_equal(auth_judge_admin(&a, text_of(KEY_ADMIN_TOKEN), 0, &err), ST_OK);
+    assert_int_equal(auth_judge_admin(&a, text_of(KEY_CLIENT_TOKEN), 0, &err),
+                     ST_PERMISSION_DENIED);
+    assert_non_null(strstr(err.text, "key ada is not an admin's"));
+    assert_int_equal(auth_judge_admin(&a, text_of(KEY_WORKER_TOKEN), 0, &err),
+                     ST_PERMISSION_DENIED);
+    assert_int_equal(auth_judge_admin(&a, text_of(SECRET_A), 0, &err), ST_UNAUTHENTICATED);
+    assert_int_equal(auth_judge_admin(&a, (text_view){0}, 0, &err), ST_UNAUTHENTICATED);
+    keys_destroy(a.keys);
 }
 
 /* -- files -------------------------------------------------------------------------------- */
@@ -375,6 +559,11 @@ int main(void)
         cmocka_unit_test(test_without_tokens_everybody_gets_in),
         cmocka_unit_test(test_random_pairs_compare_as_strcmp_does),
         cmocka_unit_test(test_short_and_long_tokens_are_refused_at_start),
+        cmocka_unit_test(test_plain_tokens_and_keys_stand_side_by_side),
+        cmocka_unit_test(test_links_with_plain_tokens_stand_as_long_as_those_are_given),
+        cmocka_unit_test(test_a_keys_file_locks_both_doors),
+        cmocka_unit_test(test_a_worker_registers_as_itself_and_only_admins_drain),
+        cmocka_unit_test(test_only_admins_are_admins_where_there_are_keys),
         cmocka_unit_test(test_files_hold_a_token_a_line),
         cmocka_unit_test(test_bad_lines_are_named_and_not_shown),
         cmocka_unit_test(test_a_file_without_a_token_is_no_lock),
