@@ -33,6 +33,7 @@
 #define LIMIT_TICK_MS         125u
 #define LIMIT_PING_MS_DEFAULT 250u
 #define LIMIT_DEAD_MS_DEFAULT 1000u
+#define LIMIT_MEASURE_MS      5000u /* between two Pings that ask for the round trip */
 /* On ws nothing of a message shows before all of it is there: the largest at 13 Mbit/s. */
 #define LIMIT_DEAD_MS_WS_DEFAULT      5000u
 #define LIMIT_PING_MS_MIN             50u
@@ -82,6 +83,9 @@
 #define LIMIT_QUEUE_DISPLACED    16u   /* that one more urgent arrival may drive out */
 #define LIMIT_QUEUE_IDLE_FLOWS   4096u /* tenants with nothing here whose share is remembered */
 #define LIMIT_SUBMIT_BYTES_QUEUE (256u * LIMIT_MIB)
+#define LIMIT_HTTP_CONNECTIONS   64u
+#define LIMIT_HTTP_HEAD_BYTES    (8u * LIMIT_KIB) /* of one request */
+#define LIMIT_HTTP_MS            10000u           /* for a request to come, for an answer to go */
 
 /* -- keys ------------------------------------------------------------------------ */
 

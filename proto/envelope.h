@@ -10,7 +10,7 @@
  *   - floats are finite (a logprob may be NaN: none asked for).
  *
  * What needs knowledge of a model (vocabulary, context, sampling ranges that a person should read
- * about) is checked by its user: sampling.h, router/admission.h.
+ * about) is checked by its user: sampling.h, router/queue.h.
  *
  * Ownership: a decoded envelope points into the frame it came from and into the arena; it is valid
  * until either is gone. For encoding, all pointers belong to the caller and are only read.
@@ -273,7 +273,12 @@ typedef struct msg_resume {
 
 typedef struct msg_ping {
     uint64_t t;
-} msg_ping; /* Pong too */
+    bool measure;
+} msg_ping;
+
+typedef struct msg_pong {
+    uint64_t t;
+} msg_pong;
 
 typedef struct msg_drain {
     uint32_t deadline_ms;
@@ -298,6 +303,8 @@ typedef struct msg_worker_report {
     bool connected, draining;
     uint32_t streams;
     uint64_t outstanding_tokens;
+    uint32_t lease_left_ms, rtt_us; /* 0 = not known */
+    uint32_t breaker;               /* 0..2 */
 } msg_worker_report;
 
 typedef struct msg_report {
@@ -309,6 +316,8 @@ typedef struct msg_report {
     uint32_t clients, queued, running;
     uint64_t requests_total, tokens_total;
     bool draining;
+    uint32_t queued_interactive, queued_standard, queued_batch;
+    uint64_t first_tokens, first_token_us;
 } msg_report;
 
 typedef struct envelope {
@@ -329,7 +338,7 @@ typedef struct envelope {
         msg_cancel cancel;
         msg_resume resume;
         msg_ping ping;
-        msg_ping pong;
+        msg_pong pong;
         msg_drain drain;
         msg_error error;
         msg_bye bye;

@@ -347,7 +347,8 @@ static bool report_ok(const msg_report *m, error *err)
         if (!not_empty(err, "WorkerReport.worker_id", w->worker_id.size) ||
             !text_ok(err, "WorkerReport.worker_id", w->worker_id, LIMIT_NAME_BYTES) ||
             !text_ok(err, "WorkerReport.device", w->device, LIMIT_NAME_BYTES) ||
-            !models_ok(err, w->models, w->model_count))
+            !models_ok(err, w->models, w->model_count) ||
+            !at_most(err, "WorkerReport.breaker", w->breaker, 2))
             return false;
     }
     return true;

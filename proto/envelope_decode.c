@@ -404,6 +404,9 @@ static void report_from(const Gaggle__Pb__Report *m, msg_report *out, arena *scr
             .draining = w->draining,
             .streams = w->streams,
             .outstanding_tokens = w->outstanding_tokens,
+            .lease_left_ms = w->lease_left_ms,
+            .rtt_us = w->rtt_us,
+            .breaker = w->breaker,
         };
         if (w->load != NULL) load_from(w->load, &workers[i].load);
     }
@@ -419,6 +422,11 @@ static void report_from(const Gaggle__Pb__Report *m, msg_report *out, arena *scr
         .requests_total = m->requests_total,
         .tokens_total = m->tokens_total,
         .draining = m->draining,
+        .queued_interactive = m->queued_interactive,
+        .queued_standard = m->queued_standard,
+        .queued_batch = m->queued_batch,
+        .first_tokens = m->first_tokens,
+        .first_token_us = m->first_token_us,
     };
 }
 
@@ -456,7 +464,7 @@ static status kind_from(const Gaggle__Pb__Envelope *m, envelope *out, arena *scr
     case GAGGLE__PB__ENVELOPE__KIND_RESUME:
         return resume_from(m->resume, &out->resume, scratch, err);
     case GAGGLE__PB__ENVELOPE__KIND_PING:
-        out->ping.t = m->ping->t;
+        out->ping = (msg_ping){m->ping->t, m->ping->measure};
         return ST_OK;
     case GAGGLE__PB__ENVELOPE__KIND_PONG:
         out->pong.t = m->pong->t;

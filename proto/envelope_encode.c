@@ -270,6 +270,9 @@ static void report_to(const msg_report *e, Gaggle__Pb__Report *m, arena *scratch
         SET_USED(w, draining, from->draining);
         SET_USED(w, streams, from->streams);
         SET_USED(w, outstanding_tokens, from->outstanding_tokens);
+        SET_USED(w, lease_left_ms, from->lease_left_ms);
+        SET_USED(w, rtt_us, from->rtt_us);
+        SET_USED(w, breaker, from->breaker);
         m->workers[i] = w;
     }
     SET_USED(m, clients, e->clients);
@@ -278,6 +281,11 @@ static void report_to(const msg_report *e, Gaggle__Pb__Report *m, arena *scratch
     SET_USED(m, requests_total, e->requests_total);
     SET_USED(m, tokens_total, e->tokens_total);
     SET_USED(m, draining, e->draining);
+    SET_USED(m, queued_interactive, e->queued_interactive);
+    SET_USED(m, queued_standard, e->queued_standard);
+    SET_USED(m, queued_batch, e->queued_batch);
+    SET_USED(m, first_tokens, e->first_tokens);
+    SET_USED(m, first_token_us, e->first_token_us);
 }
 
 /* One of everything, so that a message needs no allocation of its own. */
@@ -368,6 +376,7 @@ static void kind_to(const envelope *e, any_message *any, Gaggle__Pb__Envelope *m
     case ENVELOPE_PING:
         gaggle__pb__ping__init(&any->ping);
         SET(&any->ping, t, e->ping.t);
+        SET_USED(&any->ping, measure, e->ping.measure);
         break;
     case ENVELOPE_PONG:
         gaggle__pb__pong__init(&any->pong);

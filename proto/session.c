@@ -73,6 +73,11 @@ size_t session_tx_bytes(const session *s)
     return s->link != NULL ? link_tx_bytes(s->link) : 0;
 }
 
+uint32_t session_rtt_us(const session *s)
+{
+    return s->rtt_us;
+}
+
 const char *session_peer_name(const session *s)
 {
     if (s->dial != NULL) return s->dial->urls[s->dial->url_next];
@@ -182,6 +187,7 @@ static void come_up(session *s)
     s->phase = SESSION_UP;
     link_set_message_bytes(s->link, LIMIT_MESSAGE_BYTES);
     start_clocks(s);
+    s->measure_ms = uv_now(s->hub->loop) + s->ping_ms;
 }
 
 static bool check_sizes(session *s, uint32_t max_message_bytes)
@@ -320,20 +326,30 @@ static bool check_tripwire(session *s, const envelope *e)
     return true;
 }
 
+static void take_round_trip(session *s, uint64_t t)
+{
+    if (s->asked_us == 0 || t != s->asked_us) return;
+    uint64_t rtt_us = uv_hrtime() / 1000 - s->asked_us;
+    s->rtt_us = rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX;
+    if (s->rtt_us == 0) s->rtt_us = 1;
+    s->asked_us = 0;
+}
+
 static void take(session *s, const envelope *e, const error *refused)
 {
     if (!check_tripwire(s, e)) return;
     switch (e->kind) {
     case ENVELOPE_PING:
         /* Whoever sent something within ping_ms was heard without a Pong. */
-        if (uv_now(s->hub->loop) - s->tx_ms >= s->ping_ms &&
+        if ((e->ping.measure || uv_now(s->hub->loop) - s->tx_ms >= s->ping_ms) &&
             link_tx_bytes(s->link) < PING_BACKLOG_BYTES) {
-            envelope pong = {.kind = ENVELOPE_PONG, .pong = e->ping};
+            envelope pong = {.kind = ENVELOPE_PONG, .pong.t = e->ping.t};
             put(s, &pong);
         }
         break;
-    case ENVELOPE_PONG:
-        break; /* its bytes were life */
+    case ENVELOPE_PONG: /* its bytes were life */
+        take_round_trip(s, e->pong.t);
+        break;
     case ENVELOPE_BYE:
         session_because(s, ST_CANCELLED, "the peer said goodbye: %.*s", (int)e->bye.reason.size,
                         e->bye.reason.data);
@@ -470,9 +486,16 @@ void session_tick(session *s, uint64_t now_ms, uint64_t late_ms)
     }
     bool silent_here = now_ms - s->tx_ms >= s->ping_ms;
     bool silent_there = overdue && now_ms - s->ping_sent_ms >= s->ping_ms;
-    if ((silent_here || silent_there) && link_tx_bytes(s->link) < PING_BACKLOG_BYTES) {
-        envelope ping = {.kind = ENVELOPE_PING, .ping.t = now_ms * 1000};
+    /* Only of the workers that came to us: theirs is what people want to know. */
+    bool measure = s->dial == NULL && !s->is_client && now_ms >= s->measure_ms;
+    if ((silent_here || silent_there || measure) && link_tx_bytes(s->link) < PING_BACKLOG_BYTES) {
+        uint64_t now_us = uv_hrtime() / 1000;
+        envelope ping = {.kind = ENVELOPE_PING, .ping = {now_us, measure}};
         put(s, &ping);
         s->ping_sent_ms = now_ms;
+        if (measure) {
+            s->asked_us = now_us;
+            s->measure_ms = now_ms + LIMIT_MEASURE_MS;
+        }
     }
 }

@@ -95,6 +95,11 @@ void session_send(session *s, const envelope *e);
 bool session_is_up(const session *s);
 bool session_is_idle(const session *s);
 size_t session_tx_bytes(const session *s);
+
+/* The last measured round trip of an accepted worker, its loop's own delay included; 0 = not known
+ * yet. Measured every LIMIT_MEASURE_MS. */
+uint32_t session_rtt_us(const session *s);
+
 const char *session_peer_name(const session *s); /* Hello's name or the URL; for logs */
 
 /* Say Bye with `reason`, send what waits, close. Acceptor: on_down follows. Dialler: no redial;

@@ -60,6 +60,9 @@ struct session {
     uint64_t hello_until_ms;
     uint64_t rx_total; /* bytes, when rx_ms was last set */
     uint64_t rx_ms, tx_ms, ping_sent_ms;
+    uint64_t measure_ms; /* when to send the next Ping that asks for the round trip */
+    uint64_t asked_us;   /* that Ping's t, until it is answered */
+    uint32_t rtt_us;
 };
 
 struct session_listener {

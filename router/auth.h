@@ -19,6 +19,7 @@ typedef struct auth {
 } auth;
 
 #define AUTH_TENANTS_PLAIN OPTION_LIST_MAX
+_Static_assert(AUTH_TENANTS_PLAIN + LIMIT_TENANTS <= LIMIT_TENANT_NUMBERS, "all have a number");
 
 /* Add the tokens of a file, one a line; '#' begins a comment. The strings live as long as the
  * process. ST_INVALID_ARGUMENT names file and line of a token that is too short or too long; a

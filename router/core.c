@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "common/check.h"
 #include "common/log.h"
@@ -15,11 +16,17 @@ core_options core_options_default(void)
     return (core_options){
         .queue_requests_max = LIMIT_QUEUE_REQUESTS,
         .queue_bytes_max = LIMIT_SUBMIT_BYTES_QUEUE,
+        .queue_tokens_max = LIMIT_QUEUE_TOKENS,
         .client_grace_ms = LIMIT_CLIENT_GRACE_MS_DEFAULT,
         .worker_grace_ms = LIMIT_WORKER_GRACE_MS_DEFAULT,
         .stall_ms = LIMIT_STALL_MS_DEFAULT,
         .continuations_max = LIMIT_CONTINUATIONS,
     };
+}
+
+static queue_sum queue_limits(const core_options *o)
+{
+    return (queue_sum){o->queue_requests_max, o->queue_bytes_max, o->queue_tokens_max};
 }
 
 core *core_create(const core_options *options, const core_io *io, uint64_t now_ms)
@@ -32,7 +39,9 @@ core *core_create(const core_options *options, const core_io *io, uint64_t now_m
     c->history = placement_history_default();
     c->seed_state = options->seed;
     c->started_ms = c->heard_ms = c->now_ms = now_ms;
-    admission_init(&c->queue, options->queue_requests_max, options->queue_bytes_max);
+    c->tenants = tenant_table_create();
+    const queue_sum limits = queue_limits(options);
+    c->queue = queue_create(&limits, c->tenants, options->seed);
     return c;
 }
 
@@ -52,6 +61,8 @@ void core_destroy(core *c)
         c->links = next;
     }
     request_table_destroy(c->requests);
+    queue_destroy(c->queue);
+    tenant_table_destroy(c->tenants);
     worker_table_free(&c->workers);
     prefix_table_destroy(c->prefixes);
     buffer_free(&c->pending_resumes);
@@ -158,12 +169,38 @@ bool request_holds_slot(const request *r)
     return r->state == REQUEST_RUNNING || r->state == REQUEST_ENDING;
 }
 
-/* Take it off its worker: nothing the worker says about it is heard any more. */
-void request_leave_worker(request *r)
+uint64_t core_worker_hash(const char *id)
+{
+    return XXH3_64bits(id, strlen(id)) | 1;
+}
+
+void core_worker_has_room(core *c, const worker *w)
+{
+    for (size_t i = 0; i < w->model_count; i++)
+        queue_unblock(c->queue, text_of(w->models[i].name));
+}
+
+uint32_t request_tokens_so_far(const request *r)
+{
+    const kept_submit *kept = r->submit;
+    if (kept == NULL) return 0;
+    return kept->prefill_tokens + (r->next > kept->base ? r->next - kept->base : 0);
+}
+
+void core_settle(core *c, request *r, uint32_t tokens, breaker_outcome outcome)
+{
+    if (r->submit == NULL || r->submit->place.charged == 0) return;
+    breaker_heard(&r->worker->breaker, r->number, outcome, c->now_ms);
+    queue_settle(c->queue, &r->submit->place, tokens, c->now_ms);
+}
+
+void core_leave_worker(core *c, request *r, breaker_outcome outcome)
 {
     worker *w = r->worker;
     if (w == NULL) return;
+    core_settle(c, r, request_tokens_so_far(r), outcome);
     if (request_holds_slot(r)) w->streams--;
+    core_worker_has_room(c, w);
     work_ledger_settle(&w->work, &r->charge);
     if (r->worker_stream != 0) worker_close_stream(w, r);
     r->worker = NULL;
@@ -194,8 +231,8 @@ void core_detach_client(core *c, request *r)
 
 void core_done(core *c, request *r)
 {
-    if (r->state == REQUEST_QUEUED) admission_remove(&c->queue, r);
-    request_leave_worker(r);
+    if (r->state == REQUEST_QUEUED) queue_remove(c->queue, &r->submit->place, c->now_ms);
+    core_leave_worker(c, r, BREAKER_CLIENT_FAULT);
     core_detach_client(c, r);
     core_forget_submit(c, r);
     request_set_state(r, REQUEST_DONE, c->now_ms);
@@ -218,10 +255,10 @@ void core_end(core *c, request *r, status code, uint32_t retry_after_ms, const c
         return;
     }
     if (r->state == REQUEST_QUEUED) {
-        admission_remove(&c->queue, r);
+        queue_remove(c->queue, &r->submit->place, c->now_ms);
         core_forget_submit(c, r);
     }
-    request_leave_worker(r);
+    core_leave_worker(c, r, BREAKER_CLIENT_FAULT);
     mem_free(r->failure);
     r->failure = mem_copy(&why, sizeof why);
     if (r->state != REQUEST_FINISHED) request_set_state(r, REQUEST_FINISHED, c->now_ms);
@@ -246,8 +283,8 @@ void core_finish(core *c, request *r)
         return;
     }
     if (request_worker_is_up(r)) core_send_forget(c, r);
-    if (r->state == REQUEST_QUEUED) admission_remove(&c->queue, r);
-    request_leave_worker(r);
+    if (r->state == REQUEST_QUEUED) queue_remove(c->queue, &r->submit->place, c->now_ms);
+    core_leave_worker(c, r, BREAKER_CLIENT_FAULT);
     if (r->state != REQUEST_FINISHED) request_set_state(r, REQUEST_FINISHED, c->now_ms);
     if (r->client == NULL) return; /* it is told when it comes back */
     core_flush_client(c, r->client);
@@ -301,6 +338,7 @@ status core_keep_submit(core *c, request *r, const msg_submit *submit, error *er
         memcpy(kept->bytes + c->encoded.size, submit->model.data, submit->model.size);
     kept->prompt = prefix_chain_create(submit, c->options.seed, r->tenant);
     kept->priority = submit->priority;
+    kept->cost = placement_cost(submit);
     kept->max_tokens = submit->max_tokens;
     kept->size = (uint32_t)c->encoded.size;
     kept->model_size = (uint32_t)submit->model.size;
@@ -311,6 +349,17 @@ status core_keep_submit(core *c, request *r, const msg_submit *submit, error *er
 static text_view kept_model(const request *r)
 {
     return (text_view){(const char *)r->submit->bytes + r->submit->size, r->submit->model_size};
+}
+
+void core_enqueue(core *c, request *r, bool again)
+{
+    const queue_ask ask = {.model = kept_model(r),
+                           .priority = r->submit->priority,
+                           .tenant = r->tenant,
+                           .tokens = r->submit->cost,
+                           .bytes = r->submit->size,
+                           .deadline_ms = r->deadline_ms};
+    queue_push(c->queue, r, &r->submit->place, &ask, again, c->now_ms);
 }
 
 void core_forget_submit(core *c, request *r)
@@ -352,7 +401,9 @@ static bool dispatch_to(core *c, request *r, const placement_choice *choice)
     envelope e;
     arena_reset(&c->scratch);
     CHECK(envelope_decode(r->submit->bytes, r->submit->size, &c->scratch, &e, NULL) == ST_OK);
-    admission_remove(&c->queue, r);
+    queue_take(c->queue, &r->submit->place, c->now_ms);
+    breaker_sent(&w->breaker, r->number, c->now_ms);
+    r->submit->prefill_tokens = choice->prefill_tokens;
     r->worker = w;
     add_relayed_ids(c, r, &e.submit);
     note_numerics(r->submit, r->next, worker_find_model(w, kept_model(r))->numerics);
@@ -371,17 +422,8 @@ static bool dispatch_to(core *c, request *r, const placement_choice *choice)
     core_send(c, w->link, &e);
     char hex[33];
     log_info("request=%s placed worker=%s waiting=%u", id128_hex(&r->id, hex), w->id,
-             c->queue.count);
+             queue_waiting(c->queue).requests);
     return true;
-}
-
-static bool any_room(const core *c)
-{
-    for (size_t i = 0; i < c->workers.count; i++) {
-        const worker *w = c->workers.all[i];
-        if (w->link != NULL && !w->draining && w->streams < placement_stream_limit(w)) return true;
-    }
-    return false;
 }
 
 static placement_outcome choose_worker(core *c, const request *r, placement_choice *choice)
@@ -399,20 +441,26 @@ static placement_outcome choose_worker(core *c, const request *r, placement_choi
 
 void core_dispatch(core *c)
 {
-    text_view full = {0}; /* the model last found without room: what waits for it is passed over */
-    bool room = any_room(c);
-    for (request *r = c->queue.head, *next; r != NULL && room; r = next) {
-        next = r->submit->queue_next;
-        text_view model = kept_model(r);
-        if (text_equal(model, full)) continue;
+    for (request *r; (r = queue_head(c->queue)) != NULL;) {
         placement_choice choice;
         placement_outcome outcome = choose_worker(c, r, &choice);
-        if (outcome == PLACEMENT_LEASE_END) continue; /* a shorter one still may */
-        if (outcome == PLACEMENT_OK && dispatch_to(c, r, &choice))
-            room = any_room(c);
-        else
-            full = model;
+        if (outcome == PLACEMENT_LEASE_END)
+            queue_hold(c->queue, &r->submit->place); /* a shorter one still may */
+        else if (outcome != PLACEMENT_OK || !dispatch_to(c, r, &choice))
+            queue_block(c->queue, &r->submit->place);
     }
+}
+
+void core_set_tenant(core *c, uint32_t tenant, const tenant_limits *limits, uint64_t now_ms)
+{
+    pass_time(c, now_ms);
+    tenant_set_limits(c->tenants, tenant, limits, c->now_ms);
+}
+
+void core_tenants_changed(core *c)
+{
+    queue_limits_changed(c->queue);
+    core_dispatch(c);
 }
 
 /* -- events ---------------------------------------------------------------------- */
@@ -524,6 +572,7 @@ static void tick_request(core *c, request *r)
     } else if (r->state == REQUEST_FINISHED && idle_ms >= c->options.stall_ms) {
         core_drop(c, r);
     } else if (r->state == REQUEST_ENDING && idle_ms >= c->options.stall_ms) {
+        core_settle(c, r, request_tokens_so_far(r), BREAKER_WORKER_FAULT);
         core_finish(c, r);
     } else if (r->state == REQUEST_RUNNING && r->client != NULL && r->acked < r->next &&
                idle_ms >= c->options.stall_ms) {
@@ -531,12 +580,15 @@ static void tick_request(core *c, request *r)
     }
 }
 
-/* A model's last worker is gone: nobody would ever take what waits for it. */
-static void end_unservable(core *c)
+/* A worker is about to be forgotten. Nobody would ever take what waits for what only it offers. */
+static void end_unservable(core *c, const worker *gone)
 {
-    for (request *r = c->queue.head, *next; r != NULL; r = next) {
-        next = r->submit->queue_next;
-        if (!placement_is_offered(&c->workers, kept_model(r)))
+    for (size_t m = 0; m < gone->model_count; m++) {
+        text_view model = text_of(gone->models[m].name);
+        uint32_t offers = 0;
+        for (size_t i = 0; i < c->workers.count; i++)
+            offers += worker_find_model(c->workers.all[i], model) != NULL;
+        for (request *r; offers == 1 && (r = queue_any(c->queue, model)) != NULL;)
             core_end(c, r, ST_UNAVAILABLE, 1000, "no worker offers the model any more");
     }
 }
@@ -559,8 +611,9 @@ static void forget_worker(core *c, worker *w)
     }
     log_warn("worker=%s forgotten", w->id);
     prefix_table_leave(c->prefixes, w->prefix_holder);
+    end_unservable(c, w);
+    breaker_book_keep(&c->forgotten, core_worker_hash(w->id), &w->breaker);
     worker_table_remove(&c->workers, w);
-    end_unservable(c);
 }
 
 void core_tick(core *c, uint64_t now_ms)
@@ -579,6 +632,7 @@ void core_tick(core *c, uint64_t now_ms)
             forget_worker(c, w);
     }
     core_answer_pending_resumes(c);
+    queue_unblock_all(c->queue); /* leases and breakers change with time */
     core_dispatch(c);
     trim_heap(c);
 }
@@ -650,8 +704,8 @@ void core_set_options(core *c, const core_options *options)
     uint64_t seed = c->options.seed;
     c->options = *options;
     c->options.seed = seed;
-    c->queue.requests_max = options->queue_requests_max;
-    c->queue.bytes_max = options->queue_bytes_max;
+    const queue_sum limits = queue_limits(options);
+    queue_set_limits(c->queue, &limits);
 }
 
 size_t core_request_count(const core *c)
@@ -669,6 +723,7 @@ size_t core_waited_for(const core *c)
 
 void core_verify(const core *c)
 {
+    queue_verify(c->queue);
     uint32_t queued = 0;
     size_t known = 0;
     for (uint32_t i = 0; i < request_table_end(c->requests); i++) {
@@ -687,7 +742,7 @@ void core_verify(const core *c)
             CHECK(request_table_find_stream(c->requests, r->client, r->client_stream) == r);
         if (r->worker_stream != 0) CHECK(worker_find_stream(r->worker, r->worker_stream) == r);
     }
-    CHECK(queued == c->queue.count && known == request_table_count(c->requests));
+    CHECK(queued == queue_waiting(c->queue).requests && known == request_table_count(c->requests));
     for (size_t i = 0; i < c->workers.count; i++) {
         const worker *w = c->workers.all[i];
         uint32_t streams = 0;

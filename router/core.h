@@ -20,6 +20,7 @@
 #define GAGGLE_ROUTER_CORE_H
 
 #include "proto/envelope.h"
+#include "router/tenant_limits.h"
 
 typedef struct core core;
 typedef struct core_link core_link; /* one connected client or worker */
@@ -36,7 +37,7 @@ typedef struct core_io {
 
 typedef struct core_options {
     uint32_t queue_requests_max;
-    uint64_t queue_bytes_max;
+    uint64_t queue_bytes_max, queue_tokens_max;
     uint32_t client_grace_ms;   /* a client may be away so long before its requests are cancelled */
     uint32_t worker_grace_ms;   /* a worker may be away so long before its streams end */
     uint32_t stall_ms;          /* a stream without acknowledgement ends after so long */
@@ -52,6 +53,11 @@ void core_destroy(core *c); /* no actions; NULL is fine */
 /* A peer said Hello and was let in. `tenant` tells clients with different API tokens apart. */
 core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, const id128 *instance,
                         const char *name, uint64_t now_ms);
+
+/* What a tenant may take from now on; without it, all it wants. After the last of them,
+ * core_tenants_changed(). */
+void core_set_tenant(core *c, uint32_t tenant, const tenant_limits *limits, uint64_t now_ms);
+void core_tenants_changed(core *c);
 
 /* A validated envelope came. `refused` as in session.h: a Submit that broke a limit. */
 void core_envelope(core *c, core_link *l, const envelope *e, const error *refused, uint64_t now_ms);

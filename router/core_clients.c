@@ -80,7 +80,21 @@ static status check_submit(core *c, const core_link *l, const msg_submit *submit
     size_t bytes = submit->text.size + 4 * (submit->id_count + submit->prior_count);
     for (size_t i = 0; i < submit->message_count; i++)
         bytes += submit->messages[i].content.size;
-    return admission_check(&c->queue, bytes, err);
+    const queue_ask ask = {
+        .model = submit->model,
+        .priority = submit->priority,
+        .tenant = l->tenant,
+        .tokens = placement_cost(submit),
+        .bytes = (uint32_t)bytes,
+        .deadline_ms = submit->deadline_ms != 0 ? c->now_ms + submit->deadline_ms : 0,
+        .rate = submit->deadline_ms != 0 ? placement_rate(&c->workers, submit) : 0};
+    uint32_t displace;
+    st = queue_check(c->queue, &ask, c->now_ms, &displace, err);
+    for (; displace > 0; displace--)
+        core_end(c, queue_displaced(c->queue), ST_RESOURCE_EXHAUSTED,
+                 queue_retry_ms(c->queue, 0, c->now_ms),
+                 "the queue is full, and more urgent requests came");
+    return st;
 }
 
 /* splitmix64 (Steele, Lea, Flood 2014): seeds for requests that bring none. */
@@ -207,7 +221,7 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
     if (submit->deadline_ms != 0) r->deadline_ms = c->now_ms + submit->deadline_ms;
     core_attach_client(c, r, l, submit->stream);
     c->requests_total++;
-    admission_push(&c->queue, r, false);
+    core_enqueue(c, r, false);
     send_accepted(c, r, false);
     core_dispatch(c);
 }
@@ -353,7 +367,7 @@ static void on_query(core *c, const core_link *l, const msg_query *query)
         .workers = workers,
         .worker_count = count,
         .clients = c->client_count,
-        .queued = c->queue.count,
+        .queued = queue_waiting(c->queue).requests,
         .running = running,
         .requests_total = c->requests_total,
         .tokens_total = c->tokens_total,

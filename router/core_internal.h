@@ -4,9 +4,9 @@
 #define GAGGLE_ROUTER_CORE_INTERNAL_H
 
 #include "proto/token_columns.h"
-#include "router/admission.h"
 #include "router/core.h"
 #include "router/placement.h"
+#include "router/queue.h"
 #include "router/request_table.h"
 #include "router/worker_table.h"
 
@@ -42,7 +42,9 @@ struct core {
     worker_table workers;
     prefix_table *prefixes;
     placement_history history;
-    admission queue;
+    tenant_table *tenants;
+    queue *queue;
+    breaker_book forgotten;
     core_link *links;
     core_link *dirty;
     uint32_t client_count;
@@ -78,7 +80,16 @@ void core_flush_client(core *c, core_link *l);
 /* Requests. */
 bool request_worker_is_up(const request *r);
 bool request_holds_slot(const request *r); /* counts against its worker's slots */
-void request_leave_worker(request *r);     /* nothing the worker says about it is heard any more */
+/* Nothing the worker says about it is heard any more. `outcome` for its breaker, unless it was
+ * settled before. */
+void core_leave_worker(core *c, request *r, breaker_outcome outcome);
+/* Its worker is through with it: the tenant's charge is put right, the breaker hears of it. */
+void core_settle(core *c, request *r, uint32_t tokens, breaker_outcome outcome);
+uint32_t request_tokens_so_far(const request *r); /* that it cost its worker */
+void core_worker_has_room(core *c, const worker *w);
+/* Into the queue; `again`: it comes back from a worker. */
+void core_enqueue(core *c, request *r, bool again);
+uint64_t core_worker_hash(const char *id); /* for `forgotten` */
 /* ST_OUT_OF_RANGE: it would not fit a message any more when sent on; nothing is kept. */
 MUST_USE status core_keep_submit(core *c, request *r, const msg_submit *submit, error *err);
 void core_forget_submit(core *c, request *r);

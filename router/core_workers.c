@@ -8,9 +8,9 @@
 
 static void requeue(core *c, request *r)
 {
-    request_leave_worker(r);
+    core_leave_worker(c, r, BREAKER_BUSY);
     request_set_state(r, REQUEST_QUEUED, c->now_ms);
-    admission_push(&c->queue, r, true);
+    core_enqueue(c, r, true);
 }
 
 void core_continue(core *c, request *r)
@@ -33,11 +33,12 @@ void core_lose_worker(core *c, request *r)
 {
     char worker_id[64];
     snprintf(worker_id, sizeof worker_id, "%s", r->worker->id);
+    core_settle(c, r, request_tokens_so_far(r), BREAKER_WORKER_FAULT);
     if (r->state == REQUEST_FINISHED) {
         /* Finish was relayed. Should the client want a part of it again, another worker makes it.
          */
         if (r->submit != NULL)
-            request_leave_worker(r);
+            core_leave_worker(c, r, BREAKER_BUSY);
         else
             core_done(c, r);
     } else if (r->state == REQUEST_ENDING) {
@@ -64,7 +65,7 @@ static void release_finished(core *c, request *r)
 {
     if (r->state != REQUEST_FINISHED || r->submit == NULL || r->client == NULL) return;
     if (request_worker_is_up(r)) core_send_forget(c, r);
-    request_leave_worker(r);
+    core_leave_worker(c, r, BREAKER_BUSY);
 }
 
 void core_hand_over(core *c, worker *w)
@@ -178,6 +179,7 @@ static void on_register(core *c, core_link *l, const msg_register *said)
         w->load = (msg_load){0};
         w->work.was_reported = false;
     }
+    if (!known) w->breaker = breaker_book_take(&c->forgotten, core_worker_hash(w->id));
     w->instance = l->instance;
     w->link = l;
     l->worker = w;
@@ -221,6 +223,7 @@ static void on_register(core *c, core_link *l, const msg_register *said)
         if (r->state == REQUEST_ENDING) core_send_cancel(c, r);
         core_forward_ack(c, r);
     }
+    core_worker_has_room(c, w);
     core_answer_pending_resumes(c);
     core_dispatch(c);
 }
@@ -295,6 +298,24 @@ static void note_finish(core *c, const request *r, const msg_finish *finish)
     prefix_table_record(c->prefixes, prompt->chunk, prompt->count, holder, c->now_ms);
 }
 
+static breaker_outcome outcome_of(const msg_finish *finish)
+{
+    if (finish->reason == FINISH_STOP || finish->reason == FINISH_LENGTH) return BREAKER_OK;
+    if (finish->reason != FINISH_FAILED) return BREAKER_CLIENT_FAULT;
+    switch (finish->error.code) {
+    case ST_RESOURCE_EXHAUSTED:
+    case ST_UNAVAILABLE:
+        return BREAKER_BUSY;
+    case ST_UNKNOWN:
+    case ST_ABORTED:
+    case ST_INTERNAL:
+    case ST_DATA_LOSS:
+        return BREAKER_WORKER_FAULT;
+    default:
+        return BREAKER_CLIENT_FAULT;
+    }
+}
+
 static void on_finish(core *c, core_link *l, const msg_finish *finish)
 {
     request *r = worker_find_stream(l->worker, finish->stream);
@@ -332,7 +353,13 @@ static void on_finish(core *c, core_link *l, const msg_finish *finish)
     work_ledger_settle(&r->worker->work, &r->charge);
     r->worker->streams--;
     request_set_state(r, REQUEST_FINISHED, c->now_ms);
-    admission_note_finish(&c->queue, c->now_ms);
+    if (r->submit != NULL) {
+        uint32_t cached = finish->cached_tokens;
+        uint32_t read = cached < finish->prompt_tokens ? finish->prompt_tokens - cached : 0;
+        uint32_t made = r->next > r->submit->base ? r->next - r->submit->base : 0;
+        core_settle(c, r, read + made, outcome_of(finish));
+    }
+    core_worker_has_room(c, r->worker);
     char hex[33];
     log_info("request=%s finished reason=%s tokens=%u", id128_hex(&r->id, hex),
              finish_reason_name(finish->reason), finish->total);

@@ -251,6 +251,18 @@ static void on_signal(uv_signal_t *handle, int number)
     core_drain(r->core, "the router is shutting down");
 }
 
+/* What the tenants of the keys file may take. */
+static void apply_tenants(router *r)
+{
+    const auth *a = &r->settings.auth;
+    uint32_t count = a->keys != NULL ? keys_tenant_count(a->keys) : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const tenant_limits limits = auth_tenant_limits(a, AUTH_TENANTS_PLAIN + i);
+        core_set_tenant(r->core, AUTH_TENANTS_PLAIN + i, &limits, clock_now_ms());
+    }
+    core_tenants_changed(r->core);
+}
+
 /* Reads the settings again. All of them are right, or nothing changes. */
 static void on_hangup(uv_signal_t *handle, int number)
 {
@@ -265,6 +277,7 @@ static void on_hangup(uv_signal_t *handle, int number)
     settings_apply_log(&r->settings);
     const core_options options = settings_core_options(&r->settings);
     core_set_options(r->core, &options);
+    apply_tenants(r);
     log_info("settings read again changed=%s",
              changes.applied[0] != '\0' ? changes.applied : "nothing");
     if (changes.needs_restart[0] != '\0')
@@ -352,6 +365,7 @@ static status serve(router *r, error *err)
     status st = session_hub_create(&r->hub, &r->loop, err);
     if (st != ST_OK) return st;
     r->core = core_create(&options, &io, clock_now_ms());
+    apply_tenants(r);
     start_loop_handles(r);
     r->client_door = (door){r, ROLE_CLIENT};
     r->worker_door = (door){r, ROLE_WORKER};

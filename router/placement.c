@@ -226,9 +226,10 @@ static bool lease_ends_before(const candidate *c, const request_size *size, uint
 
 /* -- the choice --------------------------------------------------------------------------- */
 
-static bool has_room(const worker *w)
+static bool has_room(const worker *w, uint64_t now_ms)
 {
-    return w->link != NULL && !w->draining && w->streams < placement_stream_limit(w);
+    return breaker_allows(&w->breaker, now_ms) && w->link != NULL && !w->draining &&
+           w->streams < placement_stream_limit(w);
 }
 
 /* splitmix64's finish (Steele, Lea, Flood 2014), of the request and a candidate. */
@@ -276,7 +277,7 @@ placement_outcome placement_decide(const worker_table *workers, const prefix_tab
         if (model == NULL) continue;
         outcome = PLACEMENT_FULL;
         note_speeds(&peers, w);
-        if (!has_room(w)) continue;
+        if (!has_room(w, now_ms)) continue;
         bool fits = model->context_max == 0 || size.prompt <= model->context_max;
         bool exact = r->numerics == 0 || r->numerics == model->numerics;
         candidates[with_room++] =

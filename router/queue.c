@@ -260,6 +260,11 @@ queue *queue_create(const queue_sum *limits, tenant_table *tenants, uint64_t see
     return q;
 }
 
+void queue_set_limits(queue *q, const queue_sum *limits)
+{
+    q->limits = *limits;
+}
+
 static void free_flows(ordered_node *n)
 {
     if (n == NULL) return;
@@ -468,6 +473,7 @@ void queue_remove(queue *q, queue_place *p, uint64_t now_ms)
 void queue_settle(queue *q, queue_place *p, uint32_t actual, uint64_t now_ms)
 {
     if (p->charged == 0) return;
+    if (actual > LIMIT_CONTEXT_TOKENS) actual = LIMIT_CONTEXT_TOKENS;
     queue_flow *f = p->flow;
     queue_lane *l = f->lane;
     queue_model *m = l->model;

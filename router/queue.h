@@ -79,6 +79,8 @@ typedef struct queue_sum {
  * that enters, starts, ends or leaves. `seed` shapes its trees. */
 queue *queue_create(const queue_sum *limits, tenant_table *tenants, uint64_t seed);
 void queue_destroy(queue *q); /* NULL is fine */
+/* What waits already stays, be it more. */
+void queue_set_limits(queue *q, const queue_sum *limits);
 
 /* -- the door: queue_door.c ---------------------------------------------------------------- */
 
@@ -120,7 +122,8 @@ void queue_limits_changed(queue *q);
 /* It ends without having been sent. */
 void queue_remove(queue *q, queue_place *p, uint64_t now_ms);
 /* It has ended, or was lost with its worker and may be pushed again: it did cost `actual` tokens,
- * with the part of its prompt that a worker had to read. Without effect on a place of {0}. */
+ * with the part of its prompt that a worker had to read. A worker's word, so that more than
+ * LIMIT_CONTEXT_TOKENS is not believed. Without effect on a place of {0}. */
 void queue_settle(queue *q, queue_place *p, uint32_t actual, uint64_t now_ms);
 
 /* Any of the model that waits, blocked or not, or NULL. */

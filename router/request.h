@@ -23,6 +23,7 @@
 
 #include "router/prefix_chain.h"
 #include "router/prefix_table.h"
+#include "router/queue.h"
 #include "router/work_ledger.h"
 
 typedef enum request_state {
@@ -39,7 +40,7 @@ struct worker;
 /* What it takes to send a request, again when its worker is lost: the encoded Submit with the
  * model's name behind it, the ids relayed since, and its place in the queue. */
 typedef struct kept_submit {
-    struct request *queue_previous, *queue_next; /* while QUEUED */
+    queue_place place; /* in the queue, or who is charged */
     prefix_chain *prompt;
     prefix_belief cached; /* of its prompt, by its worker */
     uint32_t *ids;        /* [request.next - prior_count] */
@@ -51,7 +52,9 @@ typedef struct kept_submit {
     uint16_t losses;        /* how often its worker was lost */
     bool approximate;       /* workers of different numerics made parts of it */
     int32_t priority;
-    uint32_t max_tokens; /* Submit's */
+    uint32_t cost;           /* tokens, probably */
+    uint32_t prefill_tokens; /* that its worker has to read */
+    uint32_t max_tokens;     /* Submit's */
     uint32_t size, model_size;
     uint8_t bytes[];
 } kept_submit;
@@ -83,8 +86,6 @@ typedef struct request {
     uint8_t ending; /* finish_reason: what the Cancel said; 0 = the worker ends it */
 } request;
 _Static_assert(sizeof(request) <= 120, "a stream costs the router little memory");
-
-#define TENANT_UNKNOWN UINT32_MAX
 
 /* Free `submit`, if there is one. */
 void request_forget_submit(request *r);

@@ -7,6 +7,7 @@
 #ifndef GAGGLE_ROUTER_WORKER_TABLE_H
 #define GAGGLE_ROUTER_WORKER_TABLE_H
 
+#include "router/breaker.h"
 #include "router/request.h"
 #include "router/work_ledger.h"
 
@@ -26,6 +27,7 @@ typedef struct worker {
     uint32_t slots, kv_blocks;
     msg_load load;
     bool draining;
+    breaker breaker;
     uint64_t lease_end_ms;  /* it will be gone then; 0 = no such end is known */
     uint64_t leave_ms;      /* what still runs then goes elsewhere; 0 = never */
     uint32_t prefix_holder; /* its number in the prefix_table */

@@ -74,6 +74,9 @@ struct backend {
     const backend_class *class;
     backend_capacity capacity;
     char device[128]; /* for people: "cpu: AMD EPYC, 2 threads, AVX-512" */
+    /* How it computes: with the same weights, backends of equal text give equal bits. Empty: bits
+     * also depend on what else is in a step. */
+    char numerics[64];
 };
 
 typedef struct backend_options {

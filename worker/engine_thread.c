@@ -19,6 +19,7 @@
 #include "common/mem.h"
 #include "common/ring.h"
 #include "worker/engine/key_map.h"
+#include "worker/speed_meter.h"
 
 _Static_assert(LIMIT_STREAMS_PER_LINK < LIMIT_ENGINE_INBOX, "every request has a place");
 
@@ -43,7 +44,9 @@ struct engine_thread {
     void (*wake)(void *ctx);
     void *wake_ctx;
     ring *inbox, *outbox;
-    batch_builder building; /* engine thread */
+    batch_builder building; /* engine thread, as the next two */
+    speed_meter speed;
+    uint32_t slots;
 
     key_map *tickets; /* loop thread */
     uint32_t context_max;
@@ -252,8 +255,14 @@ static bool begin_turn(engine_thread *t, bool wait)
 
 static void record_step(engine_thread *t, uint64_t began_us, bool worked, const error *err)
 {
+    engine_stats stats = engine_get_stats(t->engine);
+    if (stats.steps != t->state.engine.steps)
+        speed_meter_add(&t->speed, stats.last_step_read,
+                        stats.last_step_tokens - stats.last_step_read, stats.last_step_us);
     pthread_mutex_lock(&t->lock);
-    t->state.engine = engine_get_stats(t->engine);
+    t->state.engine = stats;
+    t->state.prefill_rate = speed_meter_prefill_rate(&t->speed);
+    t->state.decode_rate = speed_meter_decode_rate(&t->speed, t->slots);
     if (worked) t->state.step_us = (uint32_t)(now_us() - began_us);
     t->state.failed = err->code != ST_OK;
     if (t->state.failed) t->state.failure = *err;
@@ -300,6 +309,8 @@ status engine_thread_start(engine_thread **out, const engine_thread_options *opt
                               &timed, take_output, t, err);
     if (st != ST_OK) goto fail;
     t->context_max = engine_context_max(t->engine);
+    t->slots =
+        timed.sequences_max > 0 ? timed.sequences_max : options->backend->capacity.step_sequences;
     t->state.engine = engine_get_stats(t->engine);
     if (pthread_create(&t->thread, NULL, run, t) != 0) {
         st = error_set(err, ST_RESOURCE_EXHAUSTED, "the system gives no thread for the engine");

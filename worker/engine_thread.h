@@ -95,9 +95,10 @@ uint32_t engine_thread_requests(const engine_thread *t); /* accepted and not yet
 uint32_t engine_thread_context_max(const engine_thread *t);
 
 typedef struct engine_thread_state {
-    engine_stats engine; /* after the last step */
-    uint32_t step_us;    /* duration of the last step that ran something */
-    bool failed;         /* the device is broken: `failure` says how; the worker must exit */
+    engine_stats engine;                /* after the last step */
+    uint32_t step_us;                   /* duration of the last step that ran something */
+    uint32_t prefill_rate, decode_rate; /* as speed_meter.h */
+    bool failed; /* the device is broken: `failure` says how; the worker must exit */
     error failure;
 } engine_thread_state;
 

@@ -28,7 +28,7 @@ typedef struct settings {
     const char *tls_ca, *tls_cert, *tls_key;
     const char *log_level, *log_format;
     bool tls_insecure;
-    uint32_t drain_ms;
+    uint32_t drain_ms, lifetime_ms;
 } settings;
 
 typedef struct worker {
@@ -40,6 +40,7 @@ typedef struct worker {
     const char *model_name;
     char *worker_id;
     bool announced;
+    uint64_t start_ms;
     error why;
 } worker;
 
@@ -80,6 +81,9 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
          .help = "accept any router certificate", .rare = true},
         {"drain-ms", 0, OPTION_MS, &s->drain_ms, "TIME",
          .help = "after SIGTERM answers may run so long [30s]", .rare = true},
+        {"lifetime", 0, OPTION_MS, &s->lifetime_ms, "TIME",
+         .help = "this machine is lent for so long from now on: drain before [no end]",
+         .rare = true},
         {"log-level", 0, OPTION_TEXT, &s->log_level, "LEVEL",
          .help = "error, warn, info or debug [info]", .choices = log_level_names},
         {"log-format", 0, OPTION_TEXT, &s->log_format, "FORMAT", .help = "text or json [text]",
@@ -191,6 +195,14 @@ static void on_signal(uv_signal_t *handle, int number)
     router_link_drain(w->link, w->settings.drain_ms);
 }
 
+/* Of --lifetime, what loading the model has left. */
+static uint32_t lease_ms(const worker *w)
+{
+    uint64_t passed_ms = clock_now_ms() - w->start_ms;
+    if (w->settings.lifetime_ms == 0) return 0;
+    return passed_ms < w->settings.lifetime_ms ? w->settings.lifetime_ms - (uint32_t)passed_ms : 1;
+}
+
 static status start_link(worker *w, error *err)
 {
     const link_tls tls = {.ca_file = w->settings.tls_ca,
@@ -207,6 +219,9 @@ static status start_link(worker *w, error *err)
         .model_name = w->model_name,
         .device = w->loaded.backend->device,
         .revision = w->loaded.model->revision,
+        .numerics = w->loaded.backend->numerics,
+        .lease_ms = lease_ms(w),
+        .drain_ms = w->settings.drain_ms,
         .slots = w->loaded.engine.sequences_max,
         .kv_blocks = w->loaded.backend->capacity.kv_blocks,
         .request = {.model = w->loaded.model,
@@ -252,11 +267,11 @@ static status run(worker *w, int argc, char **argv, error *err)
 {
     status st = read_settings(&w->settings, argc, argv, err);
     if (st != ST_OK) return st;
-    uint64_t start_ms = clock_now_ms();
+    w->start_ms = clock_now_ms();
     st = load_model(&w->loaded, &w->settings.model, err);
     if (st != ST_OK || w->settings.model.dry_run) return st;
     log_info("model ready in_ms=%llu device=\"%s\" kv_tokens=%u",
-             (unsigned long long)(clock_now_ms() - start_ms), w->loaded.backend->device,
+             (unsigned long long)(clock_now_ms() - w->start_ms), w->loaded.backend->device,
              w->loaded.backend->capacity.kv_blocks * LIMIT_KV_BLOCK_TOKENS);
     char *folder = folder_name(w->settings.model.dir);
     w->model_name = w->settings.served_model_name != NULL ? w->settings.served_model_name : folder;

@@ -35,6 +35,14 @@ static void wake_loop(void *ctx)
 
 /* -- the session ----------------------------------------------------------------------- */
 
+static uint32_t age_ms(uint64_t since_us)
+{
+    uint64_t now_us = clock_now_ns() / 1000;
+    if (since_us == 0 || since_us >= now_us) return 0;
+    uint64_t ms = (now_us - since_us) / 1000;
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
 static void send_load(router_link *l)
 {
     engine_thread_state state = engine_thread_get_state(l->engine);
@@ -47,7 +55,10 @@ static void send_load(router_link *l)
                         .prompt_tokens = stats->prompt_tokens,
                         .cached_tokens = stats->cached_tokens,
                         .output_tokens = stats->output_tokens,
-                        .preemptions = stats->preemptions};
+                        .preemptions = stats->preemptions,
+                        .prefill_rate = state.prefill_rate,
+                        .decode_rate = state.decode_rate,
+                        .cache_age_ms = age_ms(stats->cache_oldest_us)};
     session_send(l->session, &e);
 }
 
@@ -60,6 +71,14 @@ static void send_drain(router_link *l)
     e.drain = (msg_drain){.deadline_ms = limited ? (uint32_t)left_ms : 0,
                           .reason = text_of("the worker is stopping")};
     session_send(l->session, &e);
+}
+
+/* What is left of the lease; 0 where none ends. */
+static uint32_t lease_left_ms(const router_link *l)
+{
+    uint64_t now_ms = clock_now_ms();
+    if (l->lease_end_ms == 0) return 0;
+    return l->lease_end_ms > now_ms ? (uint32_t)(l->lease_end_ms - now_ms) : 1;
 }
 
 static void on_up(void *ctx, session *dialler, const msg_welcome *welcome)
@@ -81,7 +100,9 @@ static void on_up(void *ctx, session *dialler, const msg_welcome *welcome)
                            .kv_blocks = l->options.kv_blocks,
                            .kv_block_tokens = LIMIT_KV_BLOCK_TOKENS,
                            .live = streams_live(l, &scratch),
-                           .live_count = l->stream_count};
+                           .live_count = l->stream_count,
+                           .lease_ms = lease_left_ms(l),
+                           .numerics = text_of(l->numerics)};
     session_send(l->session, &e);
     send_load(l);
     if (l->draining) send_drain(l);
@@ -199,11 +220,23 @@ static void forget_orphans(router_link *l)
     streams_forget_all(l);
 }
 
+/* The lease's last part is for draining, and for saying goodbye. */
+static void drain_before_lease_ends(router_link *l)
+{
+    if (l->lease_end_ms == 0 || l->draining || l->closing) return;
+    uint32_t half_ms = l->options.lease_ms / 2;
+    uint32_t limit_ms = l->options.drain_ms < half_ms ? l->options.drain_ms : half_ms;
+    if (clock_now_ms() + limit_ms + LIMIT_LINGER_MS < l->lease_end_ms) return;
+    log_info("the lease ends in_ms=%u", lease_left_ms(l));
+    router_link_drain(l, limit_ms);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     router_link *l = timer->data;
     if (l->session != NULL && session_is_up(l->session)) send_load(l);
     forget_orphans(l);
+    drain_before_lease_ends(l);
     if (!l->draining) return;
     if (l->stream_count == 0 || clock_now_ms() >= l->drain_deadline_ms) {
         if (l->stream_count > 0) log_warn("drain time is over streams=%u", l->stream_count);
@@ -236,6 +269,8 @@ status router_link_start(router_link **out, uv_loop_t *loop, const router_link_o
     l->model_name = mem_strdup(options->model_name);
     l->device = mem_strdup(options->device);
     l->revision = mem_strdup(options->revision);
+    l->numerics = mem_strdup(options->numerics);
+    if (options->lease_ms > 0) l->lease_end_ms = clock_now_ms() + options->lease_ms;
     streams_create(l);
     CHECK(uv_async_init(loop, &l->outputs_ready, on_outputs) == 0);
     CHECK(uv_timer_init(loop, &l->timer) == 0);
@@ -278,5 +313,6 @@ void router_link_destroy(router_link *l)
     mem_free(l->model_name);
     mem_free(l->device);
     mem_free(l->revision);
+    mem_free(l->numerics);
     mem_free(l);
 }

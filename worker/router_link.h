@@ -3,7 +3,10 @@
  * On the loop thread: hears the router (Submit, Ack, Cancel, Resume, Adopt), prepares requests on
  * the loop's thread pool (request_prepare.h), hands them to the engine thread, and holds every
  * answer until it is acknowledged (held_stream.h). Link, router and client may come and go: the
- * answers stay. After every connect it registers with what it holds. */
+ * answers stay. After every connect it registers with what it holds.
+ *
+ * Where its lease ends it drains by itself, early enough to be done before (or, of a short lease,
+ * from its half on). */
 #ifndef GAGGLE_WORKER_ROUTER_LINK_H
 #define GAGGLE_WORKER_ROUTER_LINK_H
 
@@ -19,9 +22,12 @@ typedef struct router_link_options {
     const char *model_name;
     const char *device;
     const char *revision;
+    const char *numerics; /* backend.h's */
     uint32_t slots;
     uint32_t kv_blocks;
-    request_context request;      /* everything these two point to outlives the link */
+    uint32_t lease_ms;       /* this worker will be gone in so long; 0 = no such end is known */
+    uint32_t drain_ms;       /* of that, answers may run so long once it has begun to end */
+    request_context request; /* everything these two point to outlives the link */
     engine_thread_options engine; /* wake is filled in */
 } router_link_options;
 

@@ -18,7 +18,7 @@ struct router_link {
     engine_thread *engine;
     router_link_options options;
     router_link_events events;
-    char *worker_id, *model_name, *device, *revision;
+    char *worker_id, *model_name, *device, *revision, *numerics;
 
     stream **streams;
     uint32_t stream_count;
@@ -28,6 +28,7 @@ struct router_link {
     uint32_t preparing; /* on the thread pool, forgotten ones included */
     token_columns columns;
     uint64_t down_since_ms; /* 0 while the link is up */
+    uint64_t lease_end_ms;  /* 0 = none */
     uint64_t drain_deadline_ms;
     uint32_t drain_limit_ms; /* UINT32_MAX = none */
     bool draining, closing, hub_closed;

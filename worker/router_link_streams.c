@@ -3,6 +3,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "common/traceparent.h"
 #include "worker/held_stream.h"
 #include "worker/router_link_internal.h"
 
@@ -18,8 +19,9 @@ typedef struct preparation preparation;
 
 struct stream {
     id128 request_id;
-    id128 router; /* the router process that gave it its number last */
-    uint64_t key; /* its name in the engine */
+    id128 router;   /* the router process that gave it its number last */
+    uint64_t key;   /* its name in the engine */
+    char trace[33]; /* of the trace it belongs to; "-" = none */
     uint32_t number;
     uint32_t window;
     stream_phase phase;
@@ -55,6 +57,9 @@ static stream *stream_add(router_link *l, const msg_submit *submit)
     s->request_id = submit->request_id;
     s->key = ++l->next_key;
     s->window = submit->window > 0 ? submit->window : LIMIT_WINDOW_TOKENS_DEFAULT;
+    traceparent trace = {.trace_id = "-"};
+    (void)traceparent_parse(&trace, submit->traceparent.data, submit->traceparent.size);
+    memcpy(s->trace, trace.trace_id, sizeof s->trace);
     held_stream_init(&s->held, submit->prior_ids, (uint32_t)submit->prior_count);
     s->place = l->stream_count;
     l->streams[l->stream_count++] = s;
@@ -134,6 +139,9 @@ static void stream_finish(router_link *l, stream *s, finish_reason reason)
     s->finish.reason = reason;
     s->finish.total = s->held.made;
     s->finish.crc = s->held.crc;
+    char hex[33];
+    log_info("request=%s finished trace=%s reason=%s tokens=%u", id128_hex(&s->request_id, hex),
+             s->trace, finish_reason_name(reason), s->held.made);
     stream_emit(l, s);
 }
 
@@ -276,6 +284,9 @@ void streams_submit(router_link *l, const msg_submit *submit)
     }
     s = stream_add(l, submit);
     stream_set_number(l, s, submit->stream);
+    char hex[33];
+    log_info("request=%s placed trace=%s prior=%u", id128_hex(&s->request_id, hex), s->trace,
+             s->held.base);
     prepare(l, s, submit);
 }
 

@@ -8,29 +8,66 @@
 
 #include <cmocka.h>
 
+uint32_t answer_tokens(const answer *a)
+{
+    return (uint32_t)(a->ids.size / sizeof(uint32_t));
+}
+
 void answer_free(answer *a)
 {
     buffer_free(&a->ids);
     buffer_free(&a->text);
+    buffer_free(&a->text_len);
+    buffer_free(&a->logprobs);
+    buffer_free(&a->top_count);
+    buffer_free(&a->top_ids);
+    buffer_free(&a->top_logprobs);
 }
 
-static bool answer_equal(const answer *a, const answer *b)
+static bool bytes_equal(const buffer *a, const buffer *b)
 {
-    return a->reason == b->reason && a->ids.size == b->ids.size && a->text.size == b->text.size &&
-           memcmp(a->ids.data, b->ids.data, a->ids.size) == 0 &&
-           (a->text.size == 0 || memcmp(a->text.data, b->text.data, a->text.size) == 0);
+    return a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0);
+}
+
+/* NULL: none. */
+static const char *difference(const answer *a, const answer *b)
+{
+    if (!bytes_equal(&a->ids, &b->ids)) return "ids";
+    if (!bytes_equal(&a->text, &b->text)) return "text";
+    if (!bytes_equal(&a->text_len, &b->text_len)) return "text lengths";
+    if (!bytes_equal(&a->logprobs, &b->logprobs)) return "logprobs";
+    if (!bytes_equal(&a->top_count, &b->top_count)) return "numbers of alternatives";
+    if (!bytes_equal(&a->top_ids, &b->top_ids)) return "alternatives";
+    if (!bytes_equal(&a->top_logprobs, &b->top_logprobs)) return "alternatives' logprobs";
+    return a->reason != b->reason ? "reasons" : NULL;
 }
 
 void assert_answers_equal(const answer *alone, const answer *other, uint32_t number)
 {
-    if (answer_equal(alone, other)) return;
+    const char *what = difference(alone, other);
+    if (what == NULL) return;
     size_t at = 0, count = alone->ids.size < other->ids.size ? alone->ids.size : other->ids.size;
     while (at < count && alone->ids.data[at] == other->ids.data[at])
         at++;
-    fail_msg("answer %u: %zu tokens, %s alone; %zu tokens, %s (%s) here; they part at token %zu",
-             number, alone->ids.size / sizeof(uint32_t), gaggle_finish_reason_name(alone->reason),
-             other->ids.size / sizeof(uint32_t), gaggle_finish_reason_name(other->reason),
-             other->sentence, at / sizeof(uint32_t));
+    fail_msg(
+        "answer %u: %zu tokens, %s alone; %zu tokens, %s (%s) here; their %s differ, their ids "
+        "from token %zu on",
+        number, alone->ids.size / sizeof(uint32_t), gaggle_finish_reason_name(alone->reason),
+        other->ids.size / sizeof(uint32_t), gaggle_finish_reason_name(other->reason),
+        other->sentence, what, at / sizeof(uint32_t));
+}
+
+static void take_logprobs(answer *a, const gaggle_event *event)
+{
+    uint32_t tops = 0;
+    if (event->logprobs != NULL)
+        buffer_append(&a->logprobs, event->logprobs, event->count * sizeof(float));
+    if (event->top_count == NULL) return;
+    for (uint32_t i = 0; i < event->count; i++)
+        tops += event->top_count[i];
+    buffer_append(&a->top_count, event->top_count, event->count * sizeof(uint32_t));
+    buffer_append(&a->top_ids, event->top_ids, tops * sizeof(uint32_t));
+    buffer_append(&a->top_logprobs, event->top_logprobs, tops * sizeof(float));
 }
 
 bool answer_read(answer *a, gaggle_stream *s, size_t until_tokens)
@@ -42,9 +79,13 @@ bool answer_read(answer *a, gaggle_stream *s, size_t until_tokens)
             assert_int_equal(event.first_index, a->ids.size / sizeof(uint32_t));
             buffer_append(&a->ids, event.ids, event.count * sizeof(uint32_t));
             buffer_append(&a->text, event.text, event.text_size);
+            buffer_append(&a->text_len, event.text_len, event.count * sizeof(uint32_t));
+            take_logprobs(a, &event);
             continue;
         }
         a->reason = event.reason;
+        a->continuations = event.continuations;
+        a->approximate = event.approximate;
         if (event.error != NULL) {
             a->code = event.error->code;
             a->retry_after_ms = event.error->retry_after_ms;

@@ -8,18 +8,23 @@
 #include "tests/e2e/cluster.h"
 
 typedef struct answer {
-    buffer ids, text; /* uint32_t; bytes */
+    buffer ids, text, text_len; /* uint32_t, bytes, uint32_t */
+    buffer logprobs, top_count, top_ids, top_logprobs;
     gaggle_finish_reason reason;
     gaggle_code code;
     char sentence[GAGGLE_ERROR_TEXT_SIZE];
     uint32_t retry_after_ms;
+    uint32_t continuations;
+    bool approximate;
 } answer; /* {0}: nothing heard yet */
 
 /* Take events until the end; `until_tokens` stops early when so many have come (false: ended). */
 bool answer_read(answer *a, gaggle_stream *s, size_t until_tokens);
+uint32_t answer_tokens(const answer *a);
 void answer_free(answer *a);
 
-/* The test fails, and says where they part, when the two are not equal. */
+/* The test fails, and says where they part, when ids, text, its division among the ids, logprobs or
+ * reason of the two are not equal, to the bit. */
 void assert_answers_equal(const answer *alone, const answer *other, uint32_t number);
 
 /* Mixed on purpose: by `number` greedy, sampled, truncated, penalised, biased, stopped, with

@@ -4,13 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/check.h"
 #include "common/clock.h"
 #include "tests/e2e/certificates.h"
 
-enum { WAIT_MS = 20000 };
+enum { WAIT_MS = 20000, ASK_AGAIN_MS = 5 };
 
 static bool has_tls(const cluster *c)
 {
@@ -130,6 +131,22 @@ void cluster_restart_router(cluster *c)
     start_router(c);
 }
 
+void cluster_replace_router(cluster *c)
+{
+    CHECK(process_stop(&c->router, SIGTERM) == 0);
+    start_router(c);
+}
+
+void cluster_kill_worker(cluster *c, uint32_t index)
+{
+    CHECK(process_stop(&c->workers[index], SIGKILL) == 128 + SIGKILL);
+}
+
+void cluster_start_worker(cluster *c, uint32_t index)
+{
+    start_worker(c, index);
+}
+
 gaggle_options cluster_client_options(const cluster *c)
 {
     gaggle_options options = {.urls = &c->client_url, .url_count = 1};
@@ -151,6 +168,63 @@ gaggle_client *cluster_client(const cluster *c)
     return client;
 }
 
+gaggle_client *cluster_client_through(const cluster *c, const tcp_proxy *cable)
+{
+    char text[64];
+    make_url(c, text, sizeof text, "clients", tcp_proxy_port(cable));
+    const char *url = text;
+    gaggle_options options = cluster_client_options(c);
+    options.urls = &url;
+    gaggle_client *client;
+    gaggle_error err;
+    CHECK(gaggle_client_create(&client, &options, &err) == GAGGLE_OK);
+    return client;
+}
+
+const gaggle_worker_report *cluster_worker(const gaggle_report *report, uint32_t index)
+{
+    char name[16];
+    snprintf(name, sizeof name, "w%u", index);
+    for (size_t i = 0; i < report->worker_count; i++)
+        if (strcmp(report->workers[i].worker_id, name) == 0) return &report->workers[i];
+    return NULL;
+}
+
+static bool find_busy(const gaggle_report *report, void *ctx)
+{
+    uint32_t *index = ctx;
+    for (*index = 0; *index < CLUSTER_WORKERS_MAX; ++*index) {
+        const gaggle_worker_report *w = cluster_worker(report, *index);
+        if (w != NULL && w->connected && w->streams > 0) return true;
+    }
+    return false;
+}
+
+uint32_t cluster_busy_worker(gaggle_client *client)
+{
+    uint32_t index;
+    cluster_wait(client, find_busy, &index, "a worker with an answer");
+    return index;
+}
+
+static bool all_idle(const gaggle_report *report, void *ctx)
+{
+    const uint32_t *workers = ctx;
+    if (report->running > 0 || report->queued > 0 || report->worker_count != *workers) return false;
+    for (size_t i = 0; i < report->worker_count; i++) {
+        const gaggle_worker_report *w = &report->workers[i];
+        if (!w->connected || w->running > 0 || w->waiting > 0 || w->streams > 0 ||
+            w->kv_blocks_free != w->kv_blocks)
+            return false;
+    }
+    return true;
+}
+
+void cluster_wait_idle(gaggle_client *client, uint32_t workers)
+{
+    cluster_wait(client, all_idle, &workers, "idle workers with all blocks free");
+}
+
 void cluster_wait(gaggle_client *client, bool (*holds)(const gaggle_report *report, void *ctx),
                   void *ctx, const char *what)
 {
@@ -162,6 +236,8 @@ void cluster_wait(gaggle_client *client, bool (*holds)(const gaggle_report *repo
         bool yes = holds(report, ctx);
         gaggle_report_free(report);
         if (yes) return;
+        const struct timespec pause = {.tv_nsec = ASK_AGAIN_MS * 1000 * 1000};
+        nanosleep(&pause, NULL);
     }
     fprintf(stderr, "waited %d ms in vain for: %s\n", WAIT_MS, what);
     UNREACHABLE("the cluster reaches the state it was waited for");

@@ -32,11 +32,27 @@ void cluster_stop(cluster *c);
 
 void cluster_kill_router(cluster *c);    /* kill -9 */
 void cluster_restart_router(cluster *c); /* on the same ports */
+/* SIGTERM, and another on the same ports when it has ended. */
+void cluster_replace_router(cluster *c);
+
+void cluster_kill_worker(cluster *c, uint32_t index); /* kill -9 */
+/* One that was killed or has ended, again under its name; returns when it is registered. */
+void cluster_start_worker(cluster *c, uint32_t index);
 
 /* A client of it; the test fails where there is none. */
 gaggle_client *cluster_client(const cluster *c);
 /* What its clients say: the URL and, with TLS, the certificates. For clients that differ. */
 gaggle_options cluster_client_options(const cluster *c);
+
+/* One that dials `cable` instead. */
+gaggle_client *cluster_client_through(const cluster *c, const tcp_proxy *cable);
+
+/* Its report, or NULL where it has none. */
+const gaggle_worker_report *cluster_worker(const gaggle_report *report, uint32_t index);
+/* Index of the first worker that runs an answer; waits until there is one. */
+uint32_t cluster_busy_worker(gaggle_client *client);
+/* Until no worker runs anything, and all `workers` of them hold no block but cached ones. */
+void cluster_wait_idle(gaggle_client *client, uint32_t workers);
 
 /* Ask the router until `holds` says yes, at most 20 s; the test fails after that. */
 void cluster_wait(gaggle_client *client, bool (*holds)(const gaggle_report *report, void *ctx),

@@ -73,8 +73,9 @@ void process_start(process *p, const char *name, const char *const *args, bool w
     }
 }
 
-static int wait_for(process *p)
+int process_wait(process *p)
 {
+    if (p->pid == 0) return 0;
     int wait_status;
     CHECK(waitpid(p->pid, &wait_status, 0) == p->pid);
     close(p->output);
@@ -89,7 +90,7 @@ char *process_output(process *p, int *status_out)
     for (ssize_t got; (got = read(p->output, piece, sizeof piece)) > 0;)
         buffer_append(&all, piece, (size_t)got);
     buffer_append(&all, "", 1);
-    *status_out = wait_for(p);
+    *status_out = process_wait(p);
     return (char *)all.data;
 }
 
@@ -97,7 +98,7 @@ int process_stop(process *p, int signal_number)
 {
     if (p->pid == 0) return 0;
     kill(p->pid, signal_number);
-    return wait_for(p);
+    return process_wait(p);
 }
 
 uint16_t free_port(void)

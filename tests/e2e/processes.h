@@ -22,6 +22,9 @@ void process_start(process *p, const char *name, const char *const *args, bool w
  * 128 + signal. */
 char *process_output(process *p, int *status_out);
 
+/* Wait for its end, which is under way; returns what process_stop() does. */
+int process_wait(process *p);
+
 /* Signal it and wait for its end; returns its exit status, or 128 + signal. */
 int process_stop(process *p, int signal_number);
 

@@ -12,9 +12,12 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/mem.h"
 
-enum { PAIRS_MAX = 64, FAMILIES = 2, CHUNK = 65536 };
+enum { PAIRS_MAX = 64, FAMILIES = 2, CHUNK = 65536, THROTTLE_MS = 100 };
+
+enum command { CUT = 'c', HOLD = 'h', RELEASE = 'r', THROTTLE = 't', STOP = 's' };
 
 /* Bytes from `from` that `to` has not taken yet. */
 typedef struct direction {
@@ -31,11 +34,15 @@ struct tcp_proxy {
     int listeners[FAMILIES];
     size_t listener_count;
     uint16_t port, to_port;
-    int commands[2]; /* the test writes, the thread reads: 'c' cut, 's' stop */
-    int done[2];     /* the thread writes after a cut */
+    int commands[2]; /* the test writes, the thread reads a command */
+    int done[2];     /* the thread writes when it has obeyed */
     pthread_t thread;
     pair pairs[PAIRS_MAX];
     size_t count;
+    bool held;
+    _Atomic uint32_t bytes_per_second;
+    uint64_t allowed_ms; /* of `allowance`, when bytes_per_second is not 0 */
+    size_t allowance;
     _Atomic uint32_t connections;
 };
 
@@ -113,7 +120,7 @@ static void accept_one(tcp_proxy *p, int listener)
 {
     int near_end = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (near_end < 0) return;
-    int far_end = p->count < PAIRS_MAX ? connect_to(p->to_port) : -1;
+    int far_end = !p->held && p->count < PAIRS_MAX ? connect_to(p->to_port) : -1;
     if (far_end < 0) {
         reset_and_close(near_end);
         return;
@@ -127,8 +134,8 @@ static void accept_one(tcp_proxy *p, int listener)
     atomic_fetch_add(&p->connections, 1);
 }
 
-/* False when the connection is over. */
-static bool move_bytes(direction *d, short from_events, short to_events)
+/* False when the connection is over. At most *allowance bytes, which become fewer. */
+static bool move_bytes(direction *d, short from_events, short to_events, size_t *allowance)
 {
     if (d->start == d->end && (from_events & (POLLIN | POLLHUP | POLLERR)) != 0) {
         ssize_t got = read(d->from, d->bytes, CHUNK);
@@ -138,18 +145,51 @@ static bool move_bytes(direction *d, short from_events, short to_events)
         to_events |= POLLOUT;
     }
     if (d->start < d->end && (to_events & POLLOUT) != 0) {
-        ssize_t wrote = send(d->to, d->bytes + d->start, d->end - d->start, MSG_NOSIGNAL);
-        if (wrote > 0) d->start += (size_t)wrote;
+        size_t size = d->end - d->start < *allowance ? d->end - d->start : *allowance;
+        ssize_t wrote = size > 0 ? send(d->to, d->bytes + d->start, size, MSG_NOSIGNAL) : 0;
+        if (wrote > 0) {
+            d->start += (size_t)wrote;
+            *allowance -= (size_t)wrote;
+        }
     }
     return true;
 }
 
-static short wanted(const direction *in, const direction *out)
+static short wanted(const direction *in, const direction *out, size_t out_allowance)
 {
     short events = 0;
     if (in->start == in->end) events |= POLLIN;
-    if (out->start < out->end) events |= POLLOUT;
+    if (out->start < out->end && out_allowance > 0) events |= POLLOUT;
     return events;
+}
+
+/* What may go to the diallers now. */
+static void allow(tcp_proxy *p)
+{
+    uint32_t rate = atomic_load(&p->bytes_per_second);
+    uint64_t now_ms = clock_now_ms();
+    if (rate == 0) {
+        p->allowance = SIZE_MAX;
+    } else {
+        if (p->allowance > rate) p->allowance = 0;
+        p->allowance += (size_t)((now_ms - p->allowed_ms) * rate / 1000);
+        if (p->allowance == 0) return; /* the time goes on counting */
+        if (p->allowance > rate) p->allowance = rate;
+    }
+    p->allowed_ms = now_ms;
+}
+
+/* False: stop. */
+static bool obey(tcp_proxy *p)
+{
+    char command;
+    CHECK(read(p->commands[0], &command, 1) == 1);
+    if (command == HOLD) p->held = true;
+    if (command == RELEASE) p->held = false;
+    while ((command == CUT || command == HOLD || command == STOP) && p->count > 0)
+        remove_pair(p, p->count - 1);
+    CHECK(write(p->done[1], "d", 1) == 1);
+    return command != STOP;
 }
 
 static void *run(void *ctx)
@@ -158,33 +198,29 @@ static void *run(void *ctx)
     for (;;) {
         struct pollfd fds[1 + FAMILIES + 2 * PAIRS_MAX];
         struct pollfd *at_listeners = fds + 1, *at_pairs = at_listeners + p->listener_count;
-        size_t pairs = p->count;
+        size_t pairs = p->count, no_limit = SIZE_MAX;
+        allow(p);
         fds[0] = (struct pollfd){.fd = p->commands[0], .events = POLLIN};
         for (size_t i = 0; i < p->listener_count; i++)
             at_listeners[i] = (struct pollfd){.fd = p->listeners[i], .events = POLLIN};
         for (size_t i = 0; i < pairs; i++) {
             const pair *q = &p->pairs[i];
-            at_pairs[2 * i] =
-                (struct pollfd){.fd = q->there.from, .events = wanted(&q->there, &q->back)};
-            at_pairs[2 * i + 1] =
-                (struct pollfd){.fd = q->back.from, .events = wanted(&q->back, &q->there)};
+            at_pairs[2 * i] = (struct pollfd){.fd = q->there.from,
+                                              .events = wanted(&q->there, &q->back, p->allowance)};
+            at_pairs[2 * i + 1] = (struct pollfd){.fd = q->back.from,
+                                                  .events = wanted(&q->back, &q->there, no_limit)};
         }
-        poll(fds, 1 + p->listener_count + 2 * pairs, -1);
+        int wait_ms = p->allowance == SIZE_MAX ? -1 : THROTTLE_MS;
+        poll(fds, 1 + p->listener_count + 2 * pairs, wait_ms);
         for (size_t i = pairs; i-- > 0;) {
             short near_events = at_pairs[2 * i].revents, far_events = at_pairs[2 * i + 1].revents;
-            if (!move_bytes(&p->pairs[i].there, near_events, far_events) ||
-                !move_bytes(&p->pairs[i].back, far_events, near_events))
+            if (!move_bytes(&p->pairs[i].there, near_events, far_events, &no_limit) ||
+                !move_bytes(&p->pairs[i].back, far_events, near_events, &p->allowance))
                 remove_pair(p, i);
         }
         for (size_t i = 0; i < p->listener_count; i++)
             if (at_listeners[i].revents != 0) accept_one(p, p->listeners[i]);
-        if (fds[0].revents == 0) continue;
-        char command;
-        CHECK(read(p->commands[0], &command, 1) == 1);
-        while (p->count > 0)
-            remove_pair(p, p->count - 1);
-        CHECK(write(p->done[1], "d", 1) == 1);
-        if (command == 's') return NULL;
+        if (fds[0].revents != 0 && !obey(p)) return NULL;
     }
 }
 
@@ -203,16 +239,32 @@ uint16_t tcp_proxy_port(const tcp_proxy *p)
     return p->port;
 }
 
-static void command(tcp_proxy *p, char what)
+static void command(tcp_proxy *p, enum command what)
 {
-    char byte;
-    CHECK(write(p->commands[1], &what, 1) == 1);
+    char byte = (char)what;
+    CHECK(write(p->commands[1], &byte, 1) == 1);
     CHECK(read(p->done[0], &byte, 1) == 1);
 }
 
 void tcp_proxy_cut(tcp_proxy *p)
 {
-    command(p, 'c');
+    command(p, CUT);
+}
+
+void tcp_proxy_hold(tcp_proxy *p)
+{
+    command(p, HOLD);
+}
+
+void tcp_proxy_release(tcp_proxy *p)
+{
+    command(p, RELEASE);
+}
+
+void tcp_proxy_throttle(tcp_proxy *p, uint32_t bytes_per_second)
+{
+    atomic_store(&p->bytes_per_second, bytes_per_second);
+    command(p, THROTTLE);
 }
 
 uint32_t tcp_proxy_connections(const tcp_proxy *p)
@@ -223,7 +275,7 @@ uint32_t tcp_proxy_connections(const tcp_proxy *p)
 void tcp_proxy_stop(tcp_proxy *p)
 {
     if (p == NULL) return;
-    command(p, 's');
+    command(p, STOP);
     pthread_join(p->thread, NULL);
     for (size_t i = 0; i < p->listener_count; i++)
         close(p->listeners[i]);

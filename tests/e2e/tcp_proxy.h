@@ -3,6 +3,7 @@
 #ifndef GAGGLE_TESTS_TCP_PROXY_H
 #define GAGGLE_TESTS_TCP_PROXY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct tcp_proxy tcp_proxy;
@@ -12,6 +13,13 @@ uint16_t tcp_proxy_port(const tcp_proxy *p);
 
 /* Cut every connection that stands now, mid-byte (RST); returns once it is done. */
 void tcp_proxy_cut(tcp_proxy *p);
+
+/* The same, and no new one comes through until it is released. */
+void tcp_proxy_hold(tcp_proxy *p);
+void tcp_proxy_release(tcp_proxy *p);
+
+/* Towards whoever dialled at most so many bytes a second from now on; 0: no limit. */
+void tcp_proxy_throttle(tcp_proxy *p, uint32_t bytes_per_second);
 
 /* Connections made since the start. */
 uint32_t tcp_proxy_connections(const tcp_proxy *p);

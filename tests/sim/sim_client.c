@@ -107,6 +107,8 @@ static void check_failure(wish *w, const gaggle_event *e)
         sim_cancel(w->act);
         uint64_t pause_ms = e->error->retry_after_ms + sim_pick(500) + 1;
         w->act = sim_after(&w->client->process, pause_ms * 1000, ask, w);
+    } else if (e->error->code == GAGGLE_CANCELLED && w->what.read_us > 0 && sim_allowed.claimed) {
+        wish_end(w, &ends->slow); /* a router that restarted knows too little to finish it */
     } else if (e->error->code == GAGGLE_UNAVAILABLE && sim_allowed.lost) {
         wish_end(w, &ends->lost);
     } else {
@@ -137,7 +139,8 @@ static void check_finish(wish *w, const gaggle_event *e)
         break;
     case GAGGLE_FINISH_DEADLINE:
         CHECK(w->what.deadline_ms > 0);
-        CHECK(sim_allowed.early_deadline ||
+        /* Before it has begun it may be told that it would be late. */
+        CHECK(w->next == 0 || sim_allowed.early_deadline ||
               sim_clock_ms(&w->client->process) - w->asked_ms + 1 >= w->what.deadline_ms);
         wish_end(w, &ends->deadline);
         break;

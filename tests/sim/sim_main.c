@@ -1,4 +1,4 @@
-/* gaggle-sim --seeds N [--from S] | --seed S [--verbose]
+/* gaggle-sim --seeds N [--from S] | --seed S [--verbose] | --named
  *
  * Runs clusters (sim.h) and says how many passed; with a failed one the exit status is 1, and the
  * line above says which seed replays it. */
@@ -8,12 +8,13 @@
 #include <string.h>
 
 #include "tests/sim/sim.h"
+#include "tests/sim/sim_named.h"
 
 enum { FAILURES_SHOWN = 20 };
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: gaggle-sim --seeds N [--from S] | --seed S [--verbose]\n");
+    fprintf(stderr, "usage: gaggle-sim --seeds N [--from S] | --seed S [--verbose] | --named\n");
     return 2;
 }
 
@@ -33,39 +34,47 @@ static void print_totals(const sim_totals *t)
     printf("most memory in one run: %zu KiB\n", t->peak_bytes / 1024);
 }
 
+static uint64_t failures;
+
+static void run_one(uint64_t seed, bool verbose, sim_totals *totals, const char *name)
+{
+    if (sim_run(seed, verbose, totals)) return;
+    if (failures++ < FAILURES_SHOWN)
+        printf("seed %" PRIu64 "%s%s failed %s\n", seed, name[0] != '\0' ? " " : "", name,
+               world.failure);
+    fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t first = 1, count = 1;
-    bool verbose = false, chosen = false;
+    uint64_t first = 1, count = 0;
+    bool verbose = false, named = false;
     for (int i = 1; i < argc; i++) {
-        uint64_t value = i + 1 < argc ? strtoull(argv[i + 1], NULL, 10) : 0;
+        bool has_value = i + 1 < argc;
         if (strcmp(argv[i], "--verbose") == 0) {
             verbose = true;
-        } else if (i + 1 == argc) {
-            return usage();
-        } else if (strcmp(argv[i], "--seed") == 0 || strcmp(argv[i], "--from") == 0) {
-            chosen |= argv[i][2] == 's';
-            first = value;
-            i++;
-        } else if (strcmp(argv[i], "--seeds") == 0) {
-            chosen = true;
-            count = value;
-            i++;
+        } else if (strcmp(argv[i], "--named") == 0) {
+            named = true;
+        } else if (strcmp(argv[i], "--seed") == 0 && has_value) {
+            first = strtoull(argv[++i], NULL, 10);
+            count = 1;
+        } else if (strcmp(argv[i], "--seeds") == 0 && has_value) {
+            count = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--from") == 0 && has_value) {
+            first = strtoull(argv[++i], NULL, 10);
         } else {
             return usage();
         }
     }
-    if (!chosen) return usage();
+    if (count == 0 && !named) return usage();
 
     sim_totals totals = {0};
-    uint64_t failed = 0;
-    for (uint64_t seed = first; seed < first + count; seed++) {
-        if (sim_run(seed, verbose, &totals)) continue;
-        if (failed++ < FAILURES_SHOWN) printf("seed %" PRIu64 " failed %s\n", seed, world.failure);
-        fflush(stdout);
-    }
+    for (uint64_t seed = first; seed < first + count; seed++)
+        run_one(seed, verbose, &totals, "");
+    for (const sim_named_seed *n = sim_named_seeds; named && n->name != NULL; n++, count++)
+        run_one(n->seed, verbose, &totals, n->name);
     print_totals(&totals);
     if (count == 1) printf("digest %016" PRIx64 "\n", world.digest);
-    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", count - failed, failed);
-    return failed > 0;
+    printf("%" PRIu64 " passed, %" PRIu64 " failed\n", count - failures, failures);
+    return failures > 0;
 }

@@ -252,7 +252,7 @@ static void draw_routers(run *r)
     r->core = core_options_default();
     r->core.client_grace_ms = sim_between(1000, 6000);
     r->core.worker_grace_ms = sim_between(300, 4000);
-    r->core.stall_ms = sim_between(3000, 8000);
+    r->core.stall_ms = sim_between(6000, 12000);
     if (sim_chance(20)) r->core.queue_requests_max = sim_between(1, 6);
     r->core.continuations_max = sim_chance(20) ? sim_pick(4) : MANY_WORKERS;
     sim_draw_noise();

@@ -56,6 +56,7 @@ void sim_worker_start(sim_worker *w)
         .model_name = "model",
         .device = "simulated",
         .revision = "revision",
+        .numerics = "simulated",
         .slots = w->speed.slots,
         .kv_blocks = 100,
         .request = {.context_max = SIM_CONTEXT_TOKENS},

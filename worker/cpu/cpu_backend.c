@@ -229,6 +229,10 @@ static bool create_scratch(cpu_backend *b)
            b->gate != NULL && b->records != NULL && b->partials != NULL && b->logits != NULL;
 }
 
+/* Every table of kernels, any number of threads and every machine compute the same (kernels.h), so
+ * this says all. Count the number up with any change that changes a bit of any answer. */
+#define CPU_NUMERICS "cpu f32 1"
+
 /* -- the object ---------------------------------------------------------------- */
 
 static void describe_device(cpu_backend *b)
@@ -241,6 +245,7 @@ static void describe_device(cpu_backend *b)
     if (file != NULL) fclose(file);
     snprintf(b->base.device, sizeof b->base.device, "cpu: %s, %u threads, %s", name,
              thread_pool_size(b->pool), b->kernels->name);
+    snprintf(b->base.numerics, sizeof b->base.numerics, CPU_NUMERICS);
 }
 
 static status check_options(const backend_options *options, const model *m, error *err)

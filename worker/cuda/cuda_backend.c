@@ -21,6 +21,9 @@
 
 #define UTILIZATION_DEFAULT 0.90
 
+/* Of the batch-invariant kernels: count it up with any change that changes a bit. */
+#define CUDA_NUMERICS "1"
+
 typedef struct pending_step {
     sample_result *results;        /* mapped: host's view */
     sample_result *results_device; /* and the device's */
@@ -361,6 +364,11 @@ static void describe(cuda_backend *b)
              b->gpu.kernels.code_arch / 10 < b->gpu.arch / 10 ? " (older code)" : "",
              b->model.weights.type == KERNEL_F16 ? "F16" : "BF16",
              b->model.batch_invariant ? ", batch-invariant" : "");
+    /* The code that runs and the device that runs it both decide; sizes of memory do not. */
+    if (b->model.batch_invariant)
+        snprintf(b->base.numerics, sizeof b->base.numerics,
+                 "cuda sm_%u code_%u %s invariant " CUDA_NUMERICS, b->gpu.arch,
+                 b->gpu.kernels.code_arch, b->model.weights.type == KERNEL_F16 ? "f16" : "bf16");
 }
 
 static status load(cuda_backend *b, const model *m, const backend_options *o,

@@ -8,7 +8,7 @@
 #include "worker/backend.h"
 
 #define CUDA_DOOR_SYMBOL  "gaggle_cuda_door"
-#define CUDA_DOOR_VERSION 1u
+#define CUDA_DOOR_VERSION 2u
 #define CUDA_PLAN_TEXT    1024
 
 /* What a device itself can do, measured, to hold figures against. */

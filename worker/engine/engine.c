@@ -33,7 +33,8 @@ typedef struct step_under_way {
     job **jobs;  /* [job_count], in plan order */
     bool *draws; /* [job_count]: one token of its sample is this job's */
     uint32_t job_count;
-    uint32_t token_count;
+    uint32_t token_count, read_count;
+    uint64_t submitted_us;
 } step_under_way;
 
 #define STEPS_UNDER_WAY_MAX 2u
@@ -68,6 +69,7 @@ struct engine {
     sampled_token *sampled; /* [sequences_max] */
     buffer text;
 
+    uint64_t collected_us; /* the last step was over */
     engine_stats stats;
 };
 
@@ -494,9 +496,11 @@ static void plan_step(engine *e, uint32_t share_count, uint64_t now_us)
 }
 
 /* The backend has the step: remember whose it is, and go on as if it were over. */
-static void step_submitted(engine *e, uint32_t share_count)
+static void step_submitted(engine *e, uint32_t share_count, uint64_t now_us)
 {
     step_under_way *step = &e->under_way[e->under_way_count++];
+    step->submitted_us = now_us;
+    step->read_count = 0;
     step->job_count = share_count;
     step->token_count = e->plan.token_count;
     for (uint32_t i = 0; i < share_count; i++) {
@@ -504,11 +508,25 @@ static void step_submitted(engine *e, uint32_t share_count)
         job *j = job_of(share->sequence);
         step->jobs[i] = j;
         step->draws[i] = e->plan.sequences[i].wants_sample;
+        if (share->token_count > 1 || !step->draws[i]) step->read_count += share->token_count;
         j->steps_under_way++;
         uint32_t prompt = j->request->prompt_count, begin = j->sequence.computed;
         if (begin < prompt) e->stats.prompt_tokens += smaller(share->token_count, prompt - begin);
         scheduler_submitted(e->scheduler, &j->sequence, share->token_count);
     }
+}
+
+/* A step begins when it was submitted, or when the one before it is over. */
+static void note_step(engine *e, uint64_t now_us)
+{
+    const step_under_way *step = &e->under_way[0];
+    uint64_t began_us = step->submitted_us > e->collected_us ? step->submitted_us : e->collected_us;
+    e->collected_us = now_us;
+    e->stats.steps++;
+    e->stats.last_step_tokens = step->token_count;
+    e->stats.last_step_sequences = step->job_count;
+    e->stats.last_step_read = step->read_count;
+    e->stats.last_step_us = elapsed_us(began_us, now_us);
 }
 
 /* Tokens of a job that is over by now, or was when the step was planned ahead, are dropped. */
@@ -552,6 +570,7 @@ bool engine_step(engine *e, uint64_t now_us, error *err)
 {
     if (now_us == 0) now_us = 1; /* 0 means "not yet" */
     err->code = ST_OK;
+    prefix_cache_set_time(e->cache, now_us);
     uint32_t given_out = give_out_over(e);
     uint32_t share_count = scheduler_plan(e->scheduler, e->shares);
     if (share_count == 0 && e->under_way_count == 0) return given_out > 0;
@@ -560,14 +579,14 @@ bool engine_step(engine *e, uint64_t now_us, error *err)
         plan_step(e, share_count, now_us);
         step_plan plan = step_plan_finish(&e->plan);
         if (backend_submit(e->backend, &plan, err) != ST_OK) goto broken;
-        step_submitted(e, share_count);
+        step_submitted(e, share_count, now_us);
         if (e->under_way_count <= e->backend->capacity.steps_ahead) return true;
     }
     if (backend_collect(e->backend, e->sampled, err) != ST_OK) goto broken;
-    e->stats.steps++;
-    e->stats.last_step_tokens = e->under_way[0].token_count;
-    e->stats.last_step_sequences = e->under_way[0].job_count;
-    emit_step(e, e->clock_us != NULL ? e->clock_us() : now_us);
+    uint64_t over_us = e->clock_us != NULL ? e->clock_us() : now_us;
+    note_step(e, over_us);
+    prefix_cache_set_time(e->cache, over_us);
+    emit_step(e, over_us);
     drop_step(e);
     return true;
 
@@ -584,6 +603,7 @@ engine_stats engine_get_stats(const engine *e)
     stats.kv_blocks = e->backend->capacity.kv_blocks;
     stats.kv_blocks_free = prefix_cache_available(e->cache);
     stats.preemptions = scheduler_preemptions(e->scheduler);
+    stats.cache_oldest_us = prefix_cache_oldest_us(e->cache);
     return stats;
 }
 

@@ -122,6 +122,9 @@ typedef struct engine_stats {
     uint32_t running, waiting;          /* with and without KV blocks */
     uint32_t kv_blocks, kv_blocks_free; /* free includes cached blocks nobody uses */
     uint32_t last_step_tokens, last_step_sequences;
+    uint32_t last_step_read; /* of its tokens, those of prompts (and answers) that are read again */
+    uint32_t last_step_us;   /* the device was at it for so long */
+    uint64_t cache_oldest_us; /* as prefix_cache_oldest_us() */
     uint64_t steps, prompt_tokens, cached_tokens, output_tokens, preemptions;
 } engine_stats;
 

@@ -21,6 +21,7 @@ typedef struct cached_block {
     uint32_t bucket;
     uint32_t bucket_next;
     uint32_t older, newer; /* in the idle list */
+    uint64_t idle_since_us;
     bool published;
     bool idle;
 } cached_block;
@@ -33,6 +34,7 @@ struct prefix_cache {
     uint32_t bucket_mask;
     uint32_t oldest, newest; /* of the idle list */
     uint32_t idle_count;
+    uint64_t now_us;
 };
 
 prefix_cache *prefix_cache_create(kv_blocks *kv, bool enabled)
@@ -68,6 +70,7 @@ static void idle_append(prefix_cache *c, uint32_t id)
 {
     cached_block *b = &c->blocks[id];
     b->idle = true;
+    b->idle_since_us = c->now_us;
     b->older = c->newest;
     b->newer = KV_BLOCK_NONE;
     if (c->newest != KV_BLOCK_NONE)
@@ -184,6 +187,16 @@ void prefix_cache_release(prefix_cache *c, uint32_t block)
     kv_blocks_release(c->kv, block);
     if (c->blocks[block].published && kv_blocks_references(c->kv, block) == 1)
         idle_append(c, block);
+}
+
+void prefix_cache_set_time(prefix_cache *c, uint64_t now_us)
+{
+    c->now_us = now_us;
+}
+
+uint64_t prefix_cache_oldest_us(const prefix_cache *c)
+{
+    return c->oldest != KV_BLOCK_NONE ? c->blocks[c->oldest].idle_since_us : 0;
 }
 
 uint32_t prefix_cache_block_count(const prefix_cache *c)

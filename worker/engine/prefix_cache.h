@@ -47,6 +47,13 @@ MUST_USE uint32_t prefix_cache_publish(prefix_cache *c, uint32_t parent,
                                        const uint32_t tokens[LIMIT_KV_BLOCK_TOKENS],
                                        uint32_t block);
 
+/* What the time is, for prefix_cache_oldest_us(); any monotonic clock, never 0. */
+void prefix_cache_set_time(prefix_cache *c, uint64_t now_us);
+
+/* When the block that has been idle longest was used last; 0: none is idle. Everything that was
+ * used since is still there. */
+uint64_t prefix_cache_oldest_us(const prefix_cache *c);
+
 /* Give back one reference. A sequence releases its blocks last to first, so that the end of a
  * prefix is dropped before its beginning. */
 void prefix_cache_release(prefix_cache *c, uint32_t block);

@@ -261,14 +261,16 @@ static msg_report report(uint64_t *r, arena *a)
 {
     msg_report m = {number(r, 100), name(r, a),     number64(r),    NULL,
                     draw(r, 4),     number(r, 100), number(r, 100), number(r, 9),
-                    number64(r),    number64(r),    coin(r)};
+                    number64(r),    number64(r),    coin(r),        number(r, 100),
+                    number(r, 100), number(r, 100), number64(r),    number64(r)};
     msg_worker_report *workers = arena_alloc(a, m.worker_count * sizeof *workers);
     for (size_t i = 0; i < m.worker_count; i++) {
         size_t count = draw(r, 3);
         workers[i] = (msg_worker_report){name(r, a),     name(r, a),     models(r, a, count),
                                          count,          number(r, 100), number(r, 100),
                                          load(r),        coin(r),        coin(r),
-                                         number(r, 100), number64(r)};
+                                         number(r, 100), number64(r),    number(r, UINT32_MAX),
+                                         number(r, 99),  draw(r, 3)};
     }
     m.workers = workers;
     return m;
@@ -337,7 +339,7 @@ envelope sample_envelope(envelope_kind kind, uint64_t *r, arena *a)
                                 column(r, a, count, 0, LIMIT_CONTEXT_TOKENS), count};
         break;
     case ENVELOPE_PING:
-        e.ping.t = number64(r);
+        e.ping = (msg_ping){number64(r), coin(r)};
         break;
     case ENVELOPE_PONG:
         e.pong.t = number64(r);
@@ -634,6 +636,9 @@ static const char *worker_report_difference(const msg_worker_report *x, const ms
     SAME(draining);
     SAME(streams);
     SAME(outstanding_tokens);
+    SAME(lease_left_ms);
+    SAME(rtt_us);
+    SAME(breaker);
     return NULL;
 }
 
@@ -651,6 +656,11 @@ static const char *report_difference(const msg_report *x, const msg_report *y)
     SAME(requests_total);
     SAME(tokens_total);
     SAME(draining);
+    SAME(queued_interactive);
+    SAME(queued_standard);
+    SAME(queued_batch);
+    SAME(first_tokens);
+    SAME(first_token_us);
     return NULL;
 }
 
@@ -687,8 +697,11 @@ const char *sample_difference(const envelope *x, const envelope *y)
     case ENVELOPE_RESUME:
         return resume_difference(&x->resume, &y->resume);
     case ENVELOPE_PING:
-    case ENVELOPE_PONG:
         SAME(ping.t);
+        SAME(ping.measure);
+        return NULL;
+    case ENVELOPE_PONG:
+        SAME(pong.t);
         return NULL;
     case ENVELOPE_DRAIN:
         SAME(drain.deadline_ms);

@@ -204,7 +204,8 @@ static void script_message(end *e, const uint8_t *bytes, size_t size)
         break;
     case ENVELOPE_PING:
         p->pings++;
-        if (p->answer_pings) script_send(p, (envelope){.kind = ENVELOPE_PONG, .pong = got.ping});
+        if (p->answer_pings)
+            script_send(p, (envelope){.kind = ENVELOPE_PONG, .pong.t = got.ping.t});
         break;
     default:
         break;

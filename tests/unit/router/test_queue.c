@@ -285,6 +285,20 @@ static void test_a_high_estimate_is_given_back_at_once(void **state)
     assert_in_range(got[0], 9, 11);
 }
 
+/* A worker may say what it likes: that must not shut a tenant out. */
+static void test_what_no_request_can_cost_is_not_believed(void **state)
+{
+    (void)state;
+    int number = push((queue_ask){.tenant = 0, .tokens = 100});
+    push((queue_ask){.tenant = 0, .tokens = 1});
+    push((queue_ask){.tenant = 1, .tokens = 1u << 18});
+    assert_int_equal(take(), number);
+    settle(number, UINT32_MAX);
+    uint32_t got[2];
+    count_next(7, got, 2);
+    assert_true(got[0] > 0);
+}
+
 static void test_cancelled_requests_cost_what_they_used(void **state)
 {
     (void)state;
@@ -569,6 +583,7 @@ int main(void)
         CASE(test_coming_one_at_a_time_gains_nothing),
         CASE(test_shares_are_of_what_was_used_not_of_what_was_asked),
         CASE(test_a_high_estimate_is_given_back_at_once),
+        CASE(test_what_no_request_can_cost_is_not_believed),
         CASE(test_cancelled_requests_cost_what_they_used),
         CASE(test_a_tenants_highest_class_holds),
         CASE(test_a_tenant_at_its_limit_is_passed_over),

@@ -66,6 +66,21 @@ static void test_requests_that_wait_are_bounded(void **state)
     assert_open(&ask, 0);
 }
 
+static void test_new_limits_hold_for_those_who_come(void **state)
+{
+    (void)state;
+    reopen(3, 1000, 1000);
+    const queue_ask ask = {.model = model_name(0), .tokens = 1};
+    for (int i = 0; i < 3; i++)
+        push(ask);
+    queue_set_limits(fx.queue, &(queue_sum){2, 1000, 1000});
+    assert_int_equal(queue_waiting(fx.queue).requests, 3);
+    take();
+    assert_refused(&ask, ST_RESOURCE_EXHAUSTED, "2 requests wait, the limit is 2");
+    queue_set_limits(fx.queue, &(queue_sum){4, 1000, 1000});
+    assert_open(&ask, 0);
+}
+
 static void test_bytes_that_wait_are_bounded(void **state)
 {
     (void)state;
@@ -468,6 +483,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_requests_that_wait_are_bounded),
+        CASE(test_new_limits_hold_for_those_who_come),
         CASE(test_bytes_that_wait_are_bounded),
         CASE(test_tokens_that_wait_are_bounded),
         CASE(test_what_never_fits_is_not_told_to_wait),
