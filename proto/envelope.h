@@ -201,6 +201,7 @@ typedef struct msg_submit {
     int32_t priority;
     const uint32_t *prior_ids;
     size_t prior_count;
+    uint32_t prior_unacked; /* at most prior_count */
     text_view traceparent; /* at most LIMIT_NAME_BYTES */
 } msg_submit;
 

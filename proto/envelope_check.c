@@ -232,6 +232,7 @@ static bool submit_ok(const msg_submit *m, error *err)
            window_ok(err, m->window) &&
            at_most(err, "Submit.deadline_ms", m->deadline_ms, LIMIT_DEADLINE_MS) &&
            count_at_most(err, "Submit.prior_ids", m->prior_count, LIMIT_CONTEXT_TOKENS) &&
+           at_most(err, "Submit.prior_unacked", m->prior_unacked, (uint32_t)m->prior_count) &&
            text_ok(err, "Submit.traceparent", m->traceparent, LIMIT_NAME_BYTES);
 }
 

@@ -293,6 +293,7 @@ static status submit_body_from(const Gaggle__Pb__Submit *m, msg_submit *out, are
     out->priority = m->priority;
     out->prior_ids = m->prior_ids;
     out->prior_count = m->n_prior_ids;
+    out->prior_unacked = m->prior_unacked;
     out->traceparent = text_from(m->traceparent);
     return ST_OK;
 }

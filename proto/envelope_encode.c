@@ -180,6 +180,7 @@ static void submit_to(const msg_submit *e, Gaggle__Pb__Submit *m, arena *scratch
     SET_USED(m, deadline_ms, e->deadline_ms);
     SET_USED(m, priority, e->priority);
     SET_COLUMN(m, prior_ids, e->prior_ids, e->prior_count);
+    SET_USED(m, prior_unacked, e->prior_unacked);
     SET_TEXT(m, traceparent, e->traceparent);
 }
 

@@ -39,6 +39,7 @@ core *core_create(const core_options *options, const core_io *io, uint64_t now_m
     c->history = placement_history_default();
     c->seed_state = options->seed;
     c->started_ms = c->heard_ms = c->now_ms = now_ms;
+    metrics_init(&c->metrics);
     c->tenants = tenant_table_create();
     const queue_sum limits = queue_limits(options);
     c->queue = queue_create(&limits, c->tenants, options->seed);
@@ -62,6 +63,7 @@ void core_destroy(core *c)
     }
     request_table_destroy(c->requests);
     queue_destroy(c->queue);
+    metrics_fini(&c->metrics);
     tenant_table_destroy(c->tenants);
     worker_table_free(&c->workers);
     prefix_table_destroy(c->prefixes);
@@ -80,6 +82,7 @@ void core_send(core *c, const core_link *l, const envelope *e)
 
 void core_send_error(core *c, const core_link *l, uint32_t stream, const error *why)
 {
+    if (l->role == ROLE_CLIENT) metrics_error(&c->metrics, why->code);
     envelope e = {.kind = ENVELOPE_ERROR};
     e.error = (msg_error){.stream = stream,
                           .code = why->code,
@@ -229,8 +232,20 @@ void core_detach_client(core *c, request *r)
     r->client_gone_ms = c->now_ms;
 }
 
+void core_note_end(core *c, request *r, metrics_outcome outcome, const msg_finish *finish)
+{
+    metrics_ended(&c->metrics, core_meter(r), &r->counted, r->tenant, outcome, finish, r->next,
+                  c->now_ms);
+}
+
+const core_metrics *core_read_metrics(const core *c)
+{
+    return &c->metrics;
+}
+
 void core_done(core *c, request *r)
 {
+    core_note_end(c, r, METRICS_ABANDONED, NULL);
     if (r->state == REQUEST_QUEUED) queue_remove(c->queue, &r->submit->place, c->now_ms);
     core_leave_worker(c, r, BREAKER_CLIENT_FAULT);
     core_detach_client(c, r);
@@ -241,6 +256,7 @@ void core_done(core *c, request *r)
 
 void core_end(core *c, request *r, status code, uint32_t retry_after_ms, const char *text)
 {
+    core_note_end(c, r, metrics_outcome_of(code), NULL);
     error why;
     error_set(&why, code, "%s", text);
     why.retry_after_ms = retry_after_ms;
@@ -282,6 +298,7 @@ void core_finish(core *c, request *r)
         core_end(c, r, code, 0, "ended; its worker did not answer");
         return;
     }
+    core_note_end(c, r, (metrics_outcome)r->ending, NULL);
     if (request_worker_is_up(r)) core_send_forget(c, r);
     if (r->state == REQUEST_QUEUED) queue_remove(c->queue, &r->submit->place, c->now_ms);
     core_leave_worker(c, r, BREAKER_CLIENT_FAULT);
@@ -360,6 +377,7 @@ void core_enqueue(core *c, request *r, bool again)
                            .bytes = r->submit->size,
                            .deadline_ms = r->deadline_ms};
     queue_push(c->queue, r, &r->submit->place, &ask, again, c->now_ms);
+    if (again) metrics_move(&c->metrics, &r->submit->meter, METRICS_WAITING);
 }
 
 void core_forget_submit(core *c, request *r)
@@ -382,6 +400,7 @@ static void add_relayed_ids(core *c, const request *r, msg_submit *submit)
     memcpy(ids + kept->prior_count, kept->ids, (r->next - kept->prior_count) * sizeof *ids);
     submit->prior_ids = ids;
     submit->prior_count = r->next;
+    submit->prior_unacked = r->next - r->acked;
 }
 
 /* A part of the answer may have been made by another worker than the one that goes on with it. */
@@ -414,6 +433,11 @@ static bool dispatch_to(core *c, request *r, const placement_choice *choice)
                         w->prefix_holder, c->now_ms);
     w->streams++;
     request_set_state(r, REQUEST_RUNNING, c->now_ms);
+    metrics_placed(&c->metrics, &r->submit->meter,
+                   r->submit->continuations > 0 ? METRICS_BY_CONTINUATION
+                   : choice->cached.tokens > 0  ? METRICS_BY_PREFIX
+                                                : METRICS_BY_LOAD,
+                   c->now_ms);
 
     e.submit.stream = r->worker_stream;
     if (r->deadline_ms != 0)
@@ -610,6 +634,7 @@ static void forget_worker(core *c, worker *w)
         if (r != NULL && r->worker == w) core_lose_worker(c, r);
     }
     log_warn("worker=%s forgotten", w->id);
+    c->metrics.workers_lost++;
     prefix_table_leave(c->prefixes, w->prefix_holder);
     end_unservable(c, w);
     breaker_book_keep(&c->forgotten, core_worker_hash(w->id), &w->breaker);

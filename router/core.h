@@ -20,6 +20,7 @@
 #define GAGGLE_ROUTER_CORE_H
 
 #include "proto/envelope.h"
+#include "router/metrics.h"
 #include "router/tenant_limits.h"
 
 typedef struct core core;
@@ -32,6 +33,8 @@ typedef struct core_io {
     bool (*is_idle)(void *ctx, void *handle);
     /* Say Bye and close; core_link_down() follows later. */
     void (*close)(void *ctx, void *handle, const char *reason);
+    /* Round trip, 0 = not known yet; NULL: never known. */
+    uint32_t (*rtt_us)(void *ctx, void *handle);
     void *ctx;
 } core_io;
 
@@ -78,6 +81,10 @@ void core_drain(core *c, const char *reason);
 
 /* Other limits and times from now on; the seed stays. */
 void core_set_options(core *c, const core_options *options);
+
+/* How it is: what a Query is answered with. Valid until the next event. */
+msg_report core_report(core *c);
+const core_metrics *core_read_metrics(const core *c);
 
 /* Requests not DONE. */
 size_t core_request_count(const core *c);

@@ -151,6 +151,7 @@ static void reattach(core *c, core_link *l, request *r, uint32_t stream, uint32_
     if (r->state == REQUEST_FINISHED) {
         request_set_state(r, REQUEST_RUNNING, c->now_ms);
         r->worker->streams++;
+        if (r->submit != NULL) metrics_move(&c->metrics, &r->submit->meter, METRICS_RUNNING);
     }
     if (request_worker_is_up(r)) core_send_resume(c, r);
 }
@@ -195,6 +196,7 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
         log_info("request=%s refused code=%s reason=\"%s\"", id128_hex(&submit->request_id, hex),
                  status_name(why.code), why.text);
         core_send_error(c, l, submit->stream, &why);
+        metrics_refused(&c->metrics, l->tenant, submit->priority);
         return;
     }
     request *r = request_table_add(c->requests, &submit->request_id);
@@ -203,6 +205,7 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
                   LIMIT_REQUESTS, LIMIT_REQUESTS);
         why.retry_after_ms = 1000;
         core_send_error(c, l, submit->stream, &why);
+        metrics_refused(&c->metrics, l->tenant, submit->priority);
         return;
     }
     if (!seeded.sampling.has_seed) {
@@ -213,6 +216,7 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
     if (core_keep_submit(c, r, &seeded, &why) != ST_OK) {
         request_table_remove(c->requests, r);
         core_send_error(c, l, submit->stream, &why);
+        metrics_refused(&c->metrics, l->tenant, submit->priority);
         return;
     }
     r->state = REQUEST_QUEUED;
@@ -221,6 +225,7 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
     if (submit->deadline_ms != 0) r->deadline_ms = c->now_ms + submit->deadline_ms;
     core_attach_client(c, r, l, submit->stream);
     c->requests_total++;
+    metrics_submitted(&c->metrics, &r->submit->meter, seeded.model, submit->priority, c->now_ms);
     core_enqueue(c, r, false);
     send_accepted(c, r, false);
     core_dispatch(c);
@@ -330,49 +335,72 @@ static void on_drain(core *c, const core_link *l, const msg_drain *drain)
     core_send(c, w->link, &e);
 }
 
-static void on_query(core *c, const core_link *l, const msg_query *query)
+/* 0: no end is known; what is over is 1. */
+static uint32_t lease_left(const core *c, const worker *w)
 {
-    size_t count = c->workers.count;
+    if (w->lease_end_ms == 0) return 0;
+    uint64_t left_ms = w->lease_end_ms > c->now_ms ? w->lease_end_ms - c->now_ms : 1;
+    return left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX;
+}
+
+static msg_worker_report report_worker(core *c, const worker *w)
+{
+    msg_model *models = arena_alloc(&c->scratch, w->model_count * sizeof *models);
+    for (size_t m = 0; m < w->model_count; m++)
+        models[m] = (msg_model){.name = text_of(w->models[m].name),
+                                .revision = text_of(w->models[m].revision),
+                                .context_max = w->models[m].context_max};
+    bool has_rtt = w->link != NULL && c->io.rtt_us != NULL;
+    return (msg_worker_report){
+        .worker_id = text_of(w->id),
+        .device = text_of(w->device),
+        .models = models,
+        .model_count = w->model_count,
+        .slots = w->slots,
+        .kv_blocks = w->kv_blocks,
+        .load = w->load,
+        .connected = w->link != NULL,
+        .draining = w->draining,
+        .streams = w->streams,
+        .outstanding_tokens = w->work.prefill_tokens + w->work.decode_tokens,
+        .lease_left_ms = lease_left(c, w),
+        .rtt_us = has_rtt ? c->io.rtt_us(c->io.ctx, w->link->handle) : 0,
+        .breaker = w->breaker.state,
+    };
+}
+
+msg_report core_report(core *c)
+{
     arena_reset(&c->scratch);
-    msg_worker_report *workers = arena_alloc(&c->scratch, count * sizeof *workers);
-    for (size_t i = 0; i < count; i++) {
-        const worker *w = c->workers.all[i];
-        msg_model *models = arena_alloc(&c->scratch, w->model_count * sizeof *models);
-        for (size_t m = 0; m < w->model_count; m++)
-            models[m] = (msg_model){.name = text_of(w->models[m].name),
-                                    .revision = text_of(w->models[m].revision),
-                                    .context_max = w->models[m].context_max};
-        workers[i] = (msg_worker_report){
-            .worker_id = text_of(w->id),
-            .device = text_of(w->device),
-            .models = models,
-            .model_count = w->model_count,
-            .slots = w->slots,
-            .kv_blocks = w->kv_blocks,
-            .load = w->load,
-            .connected = w->link != NULL,
-            .draining = w->draining,
-            .streams = w->streams,
-            .outstanding_tokens = w->work.prefill_tokens + w->work.decode_tokens,
-        };
-    }
+    msg_worker_report *workers = arena_alloc(&c->scratch, c->workers.count * sizeof *workers);
     uint32_t running = 0;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < c->workers.count; i++) {
+        workers[i] = report_worker(c, c->workers.all[i]);
         running += c->workers.all[i]->streams;
-    envelope e = {.kind = ENVELOPE_REPORT};
-    e.report = (msg_report){
-        .id = query->id,
+    }
+    msg_report report = {
         .build = text_of(GAGGLE_VERSION),
         .uptime_ms = c->now_ms - c->started_ms,
         .workers = workers,
-        .worker_count = count,
+        .worker_count = c->workers.count,
         .clients = c->client_count,
         .queued = queue_waiting(c->queue).requests,
         .running = running,
         .requests_total = c->requests_total,
         .tokens_total = c->tokens_total,
         .draining = c->draining,
+        .queued_interactive = queue_waiting_class(c->queue, QUEUE_INTERACTIVE).requests,
+        .queued_standard = queue_waiting_class(c->queue, QUEUE_STANDARD).requests,
+        .queued_batch = queue_waiting_class(c->queue, QUEUE_BATCH).requests,
     };
+    report.first_tokens = metrics_first_tokens(&c->metrics, &report.first_token_us);
+    return report;
+}
+
+static void on_query(core *c, const core_link *l, const msg_query *query)
+{
+    envelope e = {.kind = ENVELOPE_REPORT, .report = core_report(c)};
+    e.report.id = query->id;
     core_send(c, l, &e);
 }
 

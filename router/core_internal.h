@@ -5,6 +5,7 @@
 
 #include "proto/token_columns.h"
 #include "router/core.h"
+#include "router/metrics.h"
 #include "router/placement.h"
 #include "router/queue.h"
 #include "router/request_table.h"
@@ -45,6 +46,7 @@ struct core {
     tenant_table *tenants;
     queue *queue;
     breaker_book forgotten;
+    core_metrics metrics;
     core_link *links;
     core_link *dirty;
     uint32_t client_count;
@@ -96,6 +98,12 @@ void core_forget_submit(core *c, request *r);
 void core_attach_client(core *c, request *r, core_link *l, uint32_t stream);
 void core_detach_client(core *c, request *r);
 void core_done(core *c, request *r);
+/* It ended, however often that is said. */
+void core_note_end(core *c, request *r, metrics_outcome outcome, const msg_finish *finish);
+static inline request_meter *core_meter(request *r)
+{
+    return r->submit != NULL ? &r->submit->meter : NULL;
+}
 /* Nobody wants it any more, at its worker either. */
 void core_drop(core *c, request *r);
 /* The router itself ends it. A client that is away finds the error when it comes back. */

@@ -24,6 +24,7 @@ void core_continue(core *c, request *r)
         return;
     }
     if (kept->continuations < UINT16_MAX) kept->continuations++;
+    c->metrics.continuations++;
     requeue(c, r);
     core_dispatch(c);
 }
@@ -271,6 +272,7 @@ static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, 
     r->next += fresh;
     work_ledger_progress(&r->worker->work, &r->charge, fresh);
     c->tokens_total += fresh;
+    metrics_relayed(&c->metrics, core_meter(r), fresh, c->now_ms);
 }
 
 static void on_tokens(core *c, core_link *l, const msg_tokens *t)
@@ -352,6 +354,8 @@ static void on_finish(core *c, core_link *l, const msg_finish *finish)
     if (r->submit != NULL) note_finish(c, r, finish);
     work_ledger_settle(&r->worker->work, &r->charge);
     r->worker->streams--;
+    if (r->state == REQUEST_ENDING) metrics_cancelled(&c->metrics, c->now_ms - r->since_ms);
+    core_note_end(c, r, (metrics_outcome)finish->reason, &e.finish);
     request_set_state(r, REQUEST_FINISHED, c->now_ms);
     if (r->submit != NULL) {
         uint32_t cached = finish->cached_tokens;

@@ -58,10 +58,10 @@ static text_view cut(text_view *rest, char stop)
     return part;
 }
 
-static int refuse(head *h, int status, const char *why)
+static int refuse(head *h, int code, const char *why)
 {
     h->why = why;
-    return status;
+    return code;
 }
 
 /* METHOD SP /path[?query] SP HTTP/1.x */
@@ -172,8 +172,8 @@ static int parse(head *h, const char *bytes, size_t size)
         if (bad) return refuse(h, 400, "a line does not end with CR LF");
         if (line.size == 0 && line_number > 0) break;
         if (line_number > FIELDS_MAX) return refuse(h, 431, "there are more than 64 header fields");
-        int status = line_number == 0 ? parse_first_line(h, line) : parse_field(h, line);
-        if (status != 200) return status;
+        int code = line_number == 0 ? parse_first_line(h, line) : parse_field(h, line);
+        if (code != 200) return code;
     }
     h->request->size = at;
     return judge(h);
@@ -184,10 +184,10 @@ int http_request_parse(const char *bytes, size_t size, http_request *out, const 
     http_request request = {0};
     head h = {.request = &request};
     size_t seen = size < LIMIT_HTTP_HEAD_BYTES ? size : LIMIT_HTTP_HEAD_BYTES;
-    int status = parse(&h, bytes, seen);
-    if (status == 0 && size >= LIMIT_HTTP_HEAD_BYTES)
-        status = refuse(&h, 431, "the request's head has more than 8192 bytes");
-    if (status == 200) *out = request;
-    if (status != 0 && status != 200) *why = h.why;
-    return status;
+    int code = parse(&h, bytes, seen);
+    if (code == 0 && size >= LIMIT_HTTP_HEAD_BYTES)
+        code = refuse(&h, 431, "the request's head has more than 8192 bytes");
+    if (code == 200) *out = request;
+    if (code != 0 && code != 200) *why = h.why;
+    return code;
 }

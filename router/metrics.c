@@ -76,9 +76,9 @@ void metrics_fini(core_metrics *m)
     m->model_count = 0;
 }
 
-static uint8_t model_number(core_metrics *m, text_view name)
+uint8_t metrics_model_number(core_metrics *m, text_view name)
 {
-    for (uint32_t i = 1; i < m->model_count; i++)
+    for (uint32_t i = 0; i < m->model_count; i++)
         if (text_equal(text_of(m->models[i].name), name)) return (uint8_t)i;
     if (m->model_count > METRICS_MODELS || name.size > LIMIT_NAME_BYTES) return 0;
     m->models = mem_realloc(m->models, (m->model_count + 1) * sizeof *m->models);
@@ -113,7 +113,7 @@ void metrics_submitted(core_metrics *m, request_meter *r, text_view model, int32
                        uint64_t now_ms)
 {
     *r = (request_meter){.submitted_ms = now_ms,
-                         .model = model_number(m, model),
+                         .model = metrics_model_number(m, model),
                          .class = (uint8_t)class_of(priority)};
     metrics_move(m, r, METRICS_WAITING);
 }

@@ -21,6 +21,7 @@
 #ifndef GAGGLE_ROUTER_REQUEST_H
 #define GAGGLE_ROUTER_REQUEST_H
 
+#include "router/metrics.h"
 #include "router/prefix_chain.h"
 #include "router/prefix_table.h"
 #include "router/queue.h"
@@ -41,6 +42,7 @@ struct worker;
  * model's name behind it, the ids relayed since, and its place in the queue. */
 typedef struct kept_submit {
     queue_place place; /* in the queue, or who is charged */
+    request_meter meter;
     prefix_chain *prompt;
     prefix_belief cached; /* of its prompt, by its worker */
     uint32_t *ids;        /* [request.next - prior_count] */
@@ -83,6 +85,7 @@ typedef struct request {
     uint32_t tenant;        /* whose API token; TENANT_UNKNOWN after a router restart */
     uint8_t state;          /* request_state */
     bool rewinding;
+    bool counted;   /* in the metrics, as ended */
     uint8_t ending; /* finish_reason: what the Cancel said; 0 = the worker ends it */
 } request;
 _Static_assert(sizeof(request) <= 120, "a stream costs the router little memory");

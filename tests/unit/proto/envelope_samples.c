@@ -202,6 +202,7 @@ static msg_submit submit(uint64_t *r, arena *a)
     m.ids = column(r, a, m.id_count, 0, UINT32_MAX - 1);
     m.stop_ids = column(r, a, m.stop_id_count, 0, LIMIT_VOCAB);
     m.prior_ids = column(r, a, m.prior_count, 0, LIMIT_VOCAB);
+    m.prior_unacked = number(r, (uint32_t)m.prior_count);
     return m;
 }
 
@@ -540,6 +541,7 @@ static const char *submit_difference(const msg_submit *x, const msg_submit *y)
     SAME(priority);
     SAME(prior_count);
     SAME_COLUMN(prior_ids, x->prior_count);
+    SAME(prior_unacked);
     return NULL;
 }
 
