@@ -153,6 +153,7 @@ static uint32_t sum(const uint32_t *values, size_t from, size_t count)
 static void tokens_deliver(gaggle_stream *s, const msg_tokens *m, uint32_t first_index,
                            size_t token, uint32_t count, size_t text, size_t top)
 {
+    bool wants_logprobs = s->submit.logprobs != LOGPROBS_NONE; /* others in the message may */
     gaggle_event e = {
         .type = GAGGLE_TOKENS,
         .first_index = first_index,
@@ -161,9 +162,9 @@ static void tokens_deliver(gaggle_stream *s, const msg_tokens *m, uint32_t first
         .text = m->text_size > 0 ? (const char *)m->text + text : "",
         .text_size = sum(m->text_len, token, count),
         .text_len = m->text_len + token,
-        .logprobs = m->logprob != NULL ? m->logprob + token : NULL,
+        .logprobs = wants_logprobs && m->logprob != NULL ? m->logprob + token : NULL,
     };
-    if (m->top_count != NULL) {
+    if (wants_logprobs && m->top_count != NULL) {
         e.top_count = m->top_count + token;
         e.top_ids = m->top_total > 0 ? m->top_id + top : NULL;
         e.top_logprobs = m->top_total > 0 ? m->top_logprob + top : NULL;

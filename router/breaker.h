@@ -50,7 +50,8 @@ bool breaker_allows(const breaker *b, uint64_t now_ms);
 /* breaker_allows() said yes, and request `number` is sent. The number is the request's alone until
  * its end is heard. */
 void breaker_sent(breaker *b, uint32_t number, uint64_t now_ms);
-/* It ended, or left the worker. To be called once for each breaker_sent(). */
+/* It ended, or left the worker: to be called once for each breaker_sent(). For the probe also
+ * before, when it is clear that all is well. */
 void breaker_heard(breaker *b, uint32_t number, breaker_outcome outcome, uint64_t now_ms);
 
 const char *breaker_state_name(breaker_state state);

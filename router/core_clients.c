@@ -80,14 +80,15 @@ static status check_submit(core *c, const core_link *l, const msg_submit *submit
     size_t bytes = submit->text.size + 4 * (submit->id_count + submit->prior_count);
     for (size_t i = 0; i < submit->message_count; i++)
         bytes += submit->messages[i].content.size;
-    const queue_ask ask = {
-        .model = submit->model,
-        .priority = submit->priority,
-        .tenant = l->tenant,
-        .tokens = placement_cost(submit),
-        .bytes = (uint32_t)bytes,
-        .deadline_ms = submit->deadline_ms != 0 ? c->now_ms + submit->deadline_ms : 0,
-        .rate = submit->deadline_ms != 0 ? placement_rate(&c->workers, submit) : 0};
+    /* An answer under way is not refused on an estimate. */
+    bool judged = submit->deadline_ms != 0 && submit->prior_count == 0;
+    const queue_ask ask = {.model = submit->model,
+                           .priority = submit->priority,
+                           .tenant = l->tenant,
+                           .tokens = placement_cost(submit),
+                           .bytes = (uint32_t)bytes,
+                           .deadline_ms = judged ? c->now_ms + submit->deadline_ms : 0,
+                           .rate = judged ? placement_rate(&c->workers, submit) : 0};
     uint32_t displace;
     st = queue_check(c->queue, &ask, c->now_ms, &displace, err);
     for (; displace > 0; displace--)

@@ -29,12 +29,23 @@ void core_continue(core *c, request *r)
     core_dispatch(c);
 }
 
+/* A worker's death is one fault, however many requests it takes along. */
+static breaker_outcome outcome_of_loss(const request *r)
+{
+    worker *w = r->worker;
+    bool decides = w->breaker.state == BREAKER_PROBING && w->breaker.probe == r->number;
+    bool first = !w->death_counted;
+    w->death_counted = true;
+    return first || decides ? BREAKER_WORKER_FAULT : BREAKER_BUSY;
+}
+
 /* Its worker is gone for good, or came back without it. */
 void core_lose_worker(core *c, request *r)
 {
     char worker_id[64];
     snprintf(worker_id, sizeof worker_id, "%s", r->worker->id);
-    core_settle(c, r, request_tokens_so_far(r), BREAKER_WORKER_FAULT);
+    if (r->submit != NULL && r->submit->place.charged > 0)
+        core_settle(c, r, request_tokens_so_far(r), outcome_of_loss(r));
     if (r->state == REQUEST_FINISHED) {
         /* Finish was relayed. Should the client want a part of it again, another worker makes it.
          */
@@ -183,6 +194,7 @@ static void on_register(core *c, core_link *l, const msg_register *said)
     if (!known) w->breaker = breaker_book_take(&c->forgotten, core_worker_hash(w->id));
     w->instance = l->instance;
     w->link = l;
+    w->death_counted = false;
     l->worker = w;
     if (said->lease_ms != 0) {
         w->lease_end_ms = c->now_ms + said->lease_ms;
@@ -243,6 +255,15 @@ static void keep_ids(request *r, const uint32_t *ids, uint32_t count)
     memcpy(kept->ids + used, ids, count * sizeof *ids);
 }
 
+/* A worker on trial has shown enough, be the answer long or its reader slow. */
+static void note_progress(core *c, const request *r)
+{
+    breaker *b = &r->worker->breaker;
+    if (b->state == BREAKER_PROBING && b->probe == r->number && r->submit != NULL &&
+        r->next - r->submit->base >= LIMIT_WINDOW_TOKENS_MIN)
+        breaker_heard(b, r->number, BREAKER_OK, c->now_ms);
+}
+
 static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, token_cursor *at)
 {
     uint32_t first = t->first_index[group];
@@ -272,6 +293,7 @@ static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, 
     r->next += fresh;
     work_ledger_progress(&r->worker->work, &r->charge, fresh);
     c->tokens_total += fresh;
+    note_progress(c, r);
     metrics_relayed(&c->metrics, core_meter(r), fresh, c->now_ms);
 }
 
@@ -324,6 +346,7 @@ static void on_finish(core *c, core_link *l, const msg_finish *finish)
     if (r == NULL || r->client == NULL || r->state == REQUEST_FINISHED) return;
     bool failed = finish->reason == FINISH_FAILED;
     if (failed && finish->error.code == ST_DATA_LOSS) {
+        core_settle(c, r, request_tokens_so_far(r), BREAKER_WORKER_FAULT);
         core_lose_worker(c, r); /* the worker does not hold it any more */
         return;
     }

@@ -28,6 +28,7 @@ typedef struct worker {
     msg_load load;
     bool draining;
     breaker breaker;
+    bool death_counted;     /* since it came: by the breaker */
     uint64_t lease_end_ms;  /* it will be gone then; 0 = no such end is known */
     uint64_t leave_ms;      /* what still runs then goes elsewhere; 0 = never */
     uint32_t prefix_holder; /* its number in the prefix_table */
