@@ -53,6 +53,7 @@
 #define LIMIT_ACK_INTERVAL_MS         100u
 #define LIMIT_LOAD_INTERVAL_MS        250u
 #define LIMIT_ORPHAN_MS               60000u /* a worker keeps streams so long without a router */
+#define LIMIT_RESOLVE_INTERVAL_MS     30000u /* a worker asks what its routers' names stand for */
 
 /* -- one request ---------------------------------------------------------------- */
 
@@ -72,6 +73,7 @@
 
 #define LIMIT_LINKS              8192u
 #define LIMIT_WORKERS            1024u
+#define LIMIT_ROUTERS_PER_WORKER 16u /* addresses that one worker dials */
 #define LIMIT_MODELS_PER_WORKER  16u
 #define LIMIT_STREAMS_PER_LINK   4096u
 #define LIMIT_PREFIX_ENTRIES     262144u /* chunk hashes that placement remembers */
@@ -83,6 +85,7 @@
 #define LIMIT_QUEUE_DISPLACED    16u   /* that one more urgent arrival may drive out */
 #define LIMIT_QUEUE_IDLE_FLOWS   4096u /* tenants with nothing here whose share is remembered */
 #define LIMIT_SUBMIT_BYTES_QUEUE (256u * LIMIT_MIB)
+#define LIMIT_KEPT_BYTES         (1024u * LIMIT_MIB) /* default of --max-kept-bytes */
 #define LIMIT_HTTP_CONNECTIONS   64u
 #define LIMIT_HTTP_HEAD_BYTES    (8u * LIMIT_KIB) /* of one request */
 #define LIMIT_HTTP_MS            10000u           /* for a request to come, for an answer to go */

@@ -17,6 +17,7 @@ core_options core_options_default(void)
         .queue_requests_max = LIMIT_QUEUE_REQUESTS,
         .queue_bytes_max = LIMIT_SUBMIT_BYTES_QUEUE,
         .queue_tokens_max = LIMIT_QUEUE_TOKENS,
+        .kept_bytes_max = LIMIT_KEPT_BYTES,
         .client_grace_ms = LIMIT_CLIENT_GRACE_MS_DEFAULT,
         .worker_grace_ms = LIMIT_WORKER_GRACE_MS_DEFAULT,
         .stall_ms = LIMIT_STALL_MS_DEFAULT,
@@ -360,6 +361,7 @@ status core_keep_submit(core *c, request *r, const msg_submit *submit, error *er
     kept->size = (uint32_t)c->encoded.size;
     kept->model_size = (uint32_t)submit->model.size;
     r->submit = kept;
+    c->kept_bytes += kept->size;
     return ST_OK;
 }
 
@@ -383,7 +385,9 @@ void core_enqueue(core *c, request *r, bool again)
 void core_forget_submit(core *c, request *r)
 {
     if (r->submit == NULL) return;
-    c->submit_bytes_freed += r->submit->size + sizeof(uint32_t) * r->submit->id_capacity;
+    size_t bytes = r->submit->size + sizeof(uint32_t) * r->submit->id_capacity;
+    c->kept_bytes -= bytes;
+    c->submit_bytes_freed += bytes;
     request_forget_submit(r);
 }
 
@@ -750,11 +754,13 @@ void core_verify(const core *c)
 {
     queue_verify(c->queue);
     uint32_t queued = 0;
-    size_t known = 0;
+    size_t known = 0, kept_bytes = 0;
     for (uint32_t i = 0; i < request_table_end(c->requests); i++) {
         const request *r = request_table_at(c->requests, i);
         if (r == NULL) continue;
         known++;
+        if (r->submit != NULL)
+            kept_bytes += r->submit->size + sizeof(uint32_t) * r->submit->id_capacity;
         CHECK(r->number == i);
         CHECK(request_table_find(c->requests, &r->id) == r);
         CHECK(r->acked <= r->next);
@@ -768,6 +774,7 @@ void core_verify(const core *c)
         if (r->worker_stream != 0) CHECK(worker_find_stream(r->worker, r->worker_stream) == r);
     }
     CHECK(queued == queue_waiting(c->queue).requests && known == request_table_count(c->requests));
+    CHECK(kept_bytes == c->kept_bytes);
     for (size_t i = 0; i < c->workers.count; i++) {
         const worker *w = c->workers.all[i];
         uint32_t streams = 0;

@@ -41,6 +41,7 @@ typedef struct core_io {
 typedef struct core_options {
     uint32_t queue_requests_max;
     uint64_t queue_bytes_max, queue_tokens_max;
+    uint64_t kept_bytes_max;    /* Submits and ids of all open requests, so that they can go on */
     uint32_t client_grace_ms;   /* a client may be away so long before its requests are cancelled */
     uint32_t worker_grace_ms;   /* a worker may be away so long before its streams end */
     uint32_t stall_ms;          /* a stream without acknowledgement ends after so long */

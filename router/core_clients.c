@@ -80,6 +80,13 @@ static status check_submit(core *c, const core_link *l, const msg_submit *submit
     size_t bytes = submit->text.size + 4 * (submit->id_count + submit->prior_count);
     for (size_t i = 0; i < submit->message_count; i++)
         bytes += submit->messages[i].content.size;
+    if (c->kept_bytes + bytes > c->options.kept_bytes_max) {
+        error_set(err, ST_RESOURCE_EXHAUSTED,
+                  "the prompts and answers of all open requests have %llu bytes, the limit is %llu",
+                  (unsigned long long)c->kept_bytes, (unsigned long long)c->options.kept_bytes_max);
+        err->retry_after_ms = 1000;
+        return err->code;
+    }
     /* An answer under way is not refused on an estimate. */
     bool judged = submit->deadline_ms != 0 && submit->prior_count == 0;
     const queue_ask ask = {.model = submit->model,

@@ -58,6 +58,7 @@ struct core {
     uint64_t now_ms;   /* the same without the times in which this process stood still */
     uint64_t requests_total, tokens_total;
     uint64_t seed_state;
+    uint64_t kept_bytes;       /* of Submits and ids */
     size_t submit_bytes_freed; /* since the heap was trimmed last */
     uint64_t trimmed_ms;
     bool draining;

@@ -62,8 +62,8 @@ void core_lose_worker(core *c, request *r)
     } else if (++r->submit->losses > c->options.continuations_max) {
         char text[ERROR_TEXT_SIZE];
         snprintf(text, sizeof text,
-                 "worker %s was lost, the %uth of this request; %u are allowed. %u tokens were "
-                 "delivered",
+                 "worker %s was lost; this request has lost %u workers, %u are allowed; %u tokens "
+                 "were delivered",
                  worker_id, r->submit->losses, c->options.continuations_max, r->next);
         core_end(c, r, ST_UNAVAILABLE, 0, text);
     } else {
@@ -242,14 +242,16 @@ static void on_register(core *c, core_link *l, const msg_register *said)
 }
 
 /* What was relayed, in case another worker must go on behind it. */
-static void keep_ids(request *r, const uint32_t *ids, uint32_t count)
+static void keep_ids(core *c, request *r, const uint32_t *ids, uint32_t count)
 {
     kept_submit *kept = r->submit;
     if (kept == NULL || r->next < kept->prior_count) return;
     uint32_t used = r->next - kept->prior_count;
     if (used + count > kept->id_capacity) {
         uint32_t wanted = kept->id_capacity + kept->id_capacity / 2 + 16;
-        kept->id_capacity = used + count > wanted ? used + count : wanted;
+        if (wanted < used + count) wanted = used + count;
+        c->kept_bytes += sizeof(uint32_t) * (wanted - kept->id_capacity);
+        kept->id_capacity = wanted;
         kept->ids = mem_realloc(kept->ids, kept->id_capacity * sizeof *kept->ids);
     }
     memcpy(kept->ids + used, ids, count * sizeof *ids);
@@ -286,7 +288,7 @@ static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, 
     memcpy(&planted, r->id.bytes, sizeof planted);
     if ((planted ^ r->next * 2654435761u) % 1000000 == 0) skip++;
 #endif
-    keep_ids(r, t->token + at->token + skip, fresh);
+    keep_ids(c, r, t->token + at->token + skip, fresh);
     token_columns_add_group(&r->client->columns, t, group, skip, r->client_stream, at);
     core_mark_dirty(c, r->client);
     if (r->acked == r->next) r->since_ms = c->now_ms; /* from here on there is something to ack */
