@@ -80,6 +80,12 @@ static gaggle_worker_report worker_from(const msg_worker_report *m, arena *a)
         .cached_tokens = m->load.cached_tokens,
         .output_tokens = m->load.output_tokens,
         .preemptions = m->load.preemptions,
+        .prefill_rate = m->load.prefill_rate,
+        .decode_rate = m->load.decode_rate,
+        .lease_left_ms = m->lease_left_ms,
+        .rtt_us = m->rtt_us,
+        .breaker = m->breaker,
+        .outstanding_tokens = m->outstanding_tokens,
     };
 }
 
@@ -100,6 +106,11 @@ gaggle_report *report_from_message(const msg_report *m, arena *a)
         .tokens_total = m->tokens_total,
         .workers = workers,
         .worker_count = m->worker_count,
+        .queued_interactive = m->queued_interactive,
+        .queued_standard = m->queued_standard,
+        .queued_batch = m->queued_batch,
+        .first_tokens = m->first_tokens,
+        .first_token_us = m->first_token_us,
     };
     return report;
 }

@@ -297,6 +297,12 @@ typedef struct gaggle_worker_report {
     uint64_t cached_tokens;
     uint64_t output_tokens;
     uint64_t preemptions;
+    uint32_t prefill_rate;  /* prompt tokens a second while it reads prompts; 0 = not known */
+    uint32_t decode_rate;   /* tokens a second of all its answers together; 0 = not known */
+    uint32_t lease_left_ms; /* until it will stop; 0 = no such end is known */
+    uint32_t rtt_us;        /* router to worker and back; 0 = not known */
+    uint32_t breaker;       /* after failures: 0 = gets requests, 1 = none, 2 = one, on trial */
+    uint64_t outstanding_tokens; /* that it probably has to read and write for `streams` */
 } gaggle_worker_report;
 
 typedef struct gaggle_report {
@@ -310,6 +316,11 @@ typedef struct gaggle_report {
     uint64_t tokens_total;
     const gaggle_worker_report *workers;
     size_t worker_count;
+    uint32_t queued_interactive; /* of `queued` */
+    uint32_t queued_standard;
+    uint32_t queued_batch;
+    uint64_t first_tokens;   /* answers that began since the router started */
+    uint64_t first_token_us; /* from asking to the first token, summed over them */
 } gaggle_report;
 
 /* Ask the router how it is. `on_report` is called once, with a report that is valid during the

@@ -53,6 +53,7 @@
 #define LIMIT_ACK_INTERVAL_MS         100u
 #define LIMIT_LOAD_INTERVAL_MS        250u
 #define LIMIT_ORPHAN_MS               60000u /* a worker keeps streams so long without a router */
+#define LIMIT_MOVED_RETRY_MS          250u /* for a client whose answer another router has taken */
 #define LIMIT_RESOLVE_INTERVAL_MS     30000u /* a worker asks what its routers' names stand for */
 
 /* -- one request ---------------------------------------------------------------- */

@@ -38,7 +38,11 @@ static void put(session *s, envelope *e)
     if (frame == NULL) return;
     e->link = s->link_id;
     e->n = ++s->tx_n;
+    size_t before = frame->size;
     CHECK(envelope_encode(e, &hub->tx_arena, frame) == ST_OK);
+    session_traffic *traffic = &hub->traffic[s->is_client];
+    traffic->sent_messages++;
+    traffic->sent_bytes += frame->size - before;
     link_sent(s->link);
     arena_reset(&hub->tx_arena);
     s->tx_ms = uv_now(hub->loop);
@@ -71,6 +75,11 @@ bool session_is_idle(const session *s)
 size_t session_tx_bytes(const session *s)
 {
     return s->link != NULL ? link_tx_bytes(s->link) : 0;
+}
+
+session_traffic session_hub_traffic(const session_hub *hub, role peers)
+{
+    return hub->traffic[peers == ROLE_CLIENT];
 }
 
 uint32_t session_rtt_us(const session *s)
@@ -376,6 +385,8 @@ static void on_message(void *ctx, link_peer *l, const uint8_t *bytes, size_t siz
     (void)l;
     session *s = ctx;
     arena *scratch = &s->hub->rx_arena;
+    s->hub->traffic[s->is_client].received_messages++;
+    s->hub->traffic[s->is_client].received_bytes += size;
     envelope e;
     error err = {0};
     status st = envelope_decode(bytes, size, scratch, &e, &err);

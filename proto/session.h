@@ -100,6 +100,12 @@ size_t session_tx_bytes(const session *s);
  * yet. Measured every LIMIT_MEASURE_MS. */
 uint32_t session_rtt_us(const session *s);
 
+/* What went over a hub's sessions since it was made: of clients, or of workers and diallers. */
+typedef struct session_traffic {
+    uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
+} session_traffic;
+session_traffic session_hub_traffic(const session_hub *hub, role peers);
+
 const char *session_peer_name(const session *s); /* Hello's name or the URL; for logs */
 
 /* Say Bye with `reason`, send what waits, close. Acceptor: on_down follows. Dialler: no redial;

@@ -85,6 +85,7 @@ struct session_hub {
     uint32_t tick_ms; /* shorter than LIMIT_TICK_MS while a session pings oftener */
     arena rx_arena;   /* one frame's */
     arena tx_arena;
+    session_traffic traffic[2]; /* of others, of accepted clients */
     unsigned handles_open;
     bool closing;
     void (*on_closed)(void *ctx);

@@ -135,10 +135,6 @@ static void reattach(core *c, core_link *l, request *r, uint32_t stream, uint32_
                     "tokens from there were acknowledged and are gone");
         return;
     }
-    if (r->submit != NULL && next_wanted > r->next) {
-        core_refuse(c, l, stream, ST_OUT_OF_RANGE, "tokens before there were never sent");
-        return;
-    }
     if (r->client != l || r->client_stream != stream) core_attach_client(c, r, l, stream);
     r->since_ms = c->now_ms;
     send_accepted(c, r, true);
@@ -164,11 +160,12 @@ static void reattach(core *c, core_link *l, request *r, uint32_t stream, uint32_
     if (request_worker_is_up(r)) core_send_resume(c, r);
 }
 
-/* Adopted from a worker that took over behind tokens which a former router had relayed, and which
- * never arrived. */
-static bool begins_too_late(const request *r, size_t next_wanted)
+/* What we know of it cannot go on from there: adopted from a worker that took over behind tokens
+ * which a former router had relayed, and which never arrived; or the client had more of it from
+ * another router meanwhile. */
+static bool cannot_go_on(const request *r, size_t next_wanted)
 {
-    return r->submit == NULL && next_wanted < r->acked;
+    return r->submit == NULL ? next_wanted < r->acked : next_wanted > r->next;
 }
 
 static bool may_claim(const core_link *l, const request *r)
@@ -184,7 +181,7 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
         return;
     }
     known = request_table_find(c->requests, &submit->request_id);
-    if (known != NULL && may_claim(l, known) && begins_too_late(known, submit->prior_count)) {
+    if (known != NULL && may_claim(l, known) && cannot_go_on(known, submit->prior_count)) {
         core_drop(c, known);
         known = NULL;
     }
@@ -248,9 +245,9 @@ static void resume_one(core *c, core_link *l, const id128 *id, uint32_t stream,
         return;
     }
     request *r = request_table_find(c->requests, id);
-    if (r != NULL && may_claim(l, r) && begins_too_late(r, next_wanted)) {
+    if (r != NULL && may_claim(l, r) && cannot_go_on(r, next_wanted)) {
         core_drop(c, r);
-        core_refuse(c, l, stream, ST_NOT_FOUND, "its worker holds only a later part");
+        core_refuse(c, l, stream, ST_NOT_FOUND, "another part of it is known here");
         return;
     }
     if (r != NULL && may_claim(l, r)) {

@@ -164,10 +164,41 @@ static void plan_leave(const core *c, worker *w, uint32_t left_ms)
     if (w->leave_ms == 0 || leave_ms < w->leave_ms) w->leave_ms = leave_ms;
 }
 
+/* The streams it still holds: each is answered in Adopt. */
+static void adopt_streams(core *c, core_link *l, const msg_register *said)
+{
+    arena_reset(&c->scratch);
+    adoption a = {
+        .request_id = arena_alloc(&c->scratch, said->live_count * sizeof(id128)),
+        .drop = arena_alloc(&c->scratch, said->live_count * sizeof(id128)),
+        .stream = arena_alloc(&c->scratch, said->live_count * sizeof(uint32_t)),
+        .next_wanted = arena_alloc(&c->scratch, said->live_count * sizeof(uint32_t)),
+    };
+    for (size_t i = 0; i < said->live_count; i++)
+        adopt_one(c, l->worker, &said->live[i], &a);
+    envelope e = {.kind = ENVELOPE_ADOPT};
+    e.adopt = (msg_adopt){.request_id = a.request_id,
+                          .stream = a.stream,
+                          .next_wanted = a.next_wanted,
+                          .count = a.count,
+                          .drop = a.drop,
+                          .drop_count = a.drop_count};
+    core_send(c, l, &e);
+}
+
+/* It lost its link to another router, whose clients may come here. These streams are more than
+ * those that it has from us. */
+static void take_orphans(core *c, core_link *l, const msg_register *said)
+{
+    adopt_streams(c, l, said);
+    log_info("worker=%s brings another router's streams=%zu", l->worker->id, said->live_count);
+    core_answer_pending_resumes(c);
+}
+
 static void on_register(core *c, core_link *l, const msg_register *said)
 {
     if (l->worker != NULL) {
-        core_reject_link(c, l, "Register may come once a connection");
+        take_orphans(c, l, said);
         return;
     }
     worker *w = worker_table_find(&c->workers, said->worker_id);
@@ -201,23 +232,7 @@ static void on_register(core *c, core_link *l, const msg_register *said)
         plan_leave(c, w, said->lease_ms);
     }
 
-    arena_reset(&c->scratch);
-    adoption a = {
-        .request_id = arena_alloc(&c->scratch, said->live_count * sizeof(id128)),
-        .drop = arena_alloc(&c->scratch, said->live_count * sizeof(id128)),
-        .stream = arena_alloc(&c->scratch, said->live_count * sizeof(uint32_t)),
-        .next_wanted = arena_alloc(&c->scratch, said->live_count * sizeof(uint32_t)),
-    };
-    for (size_t i = 0; i < said->live_count; i++)
-        adopt_one(c, w, &said->live[i], &a);
-    envelope e = {.kind = ENVELOPE_ADOPT};
-    e.adopt = (msg_adopt){.request_id = a.request_id,
-                          .stream = a.stream,
-                          .next_wanted = a.next_wanted,
-                          .count = a.count,
-                          .drop = a.drop,
-                          .drop_count = a.drop_count};
-    core_send(c, l, &e);
+    adopt_streams(c, l, said);
     log_info(
         "worker=%s registered device=\"%s\" model=%s slots=%u kv_blocks=%u live=%zu restarted=%s",
         w->id, w->device, w->models[0].name, w->slots, w->kv_blocks, said->live_count,
@@ -342,11 +357,29 @@ static breaker_outcome outcome_of(const msg_finish *finish)
     }
 }
 
+/* Its client came to another router, which has it now. To place it again from here would take it
+ * back, for ever to and fro: only a client may. One that is attached here is either long gone or
+ * will ask again. */
+static void on_moved(core *c, request *r)
+{
+    if (r->client == NULL)
+        core_done(c, r);
+    else if (r->state == REQUEST_ENDING)
+        core_finish(c, r);
+    else
+        core_end(c, r, ST_UNAVAILABLE, LIMIT_MOVED_RETRY_MS, "another router has this answer now");
+}
+
 static void on_finish(core *c, core_link *l, const msg_finish *finish)
 {
     request *r = worker_find_stream(l->worker, finish->stream);
-    if (r == NULL || r->client == NULL || r->state == REQUEST_FINISHED) return;
+    if (r == NULL || r->state == REQUEST_FINISHED) return;
     bool failed = finish->reason == FINISH_FAILED;
+    if (failed && finish->error.code == ST_ABORTED) {
+        on_moved(c, r);
+        return;
+    }
+    if (r->client == NULL) return;
     if (failed && finish->error.code == ST_DATA_LOSS) {
         core_settle(c, r, request_tokens_so_far(r), BREAKER_WORKER_FAULT);
         core_lose_worker(c, r); /* the worker does not hold it any more */

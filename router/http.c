@@ -6,6 +6,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "router/page.h"
 
 enum { ANSWER_HEAD_SIZE = 512, HOST_SIZE = 64 };
 
@@ -71,9 +72,9 @@ http_answer http_refusal(int code, const char *sentence)
 {
     http_answer answer = {.status = code, .type = "application/json", .body = http_body_create()};
     buffer *out = &answer.body->bytes;
-    buffer_append(out, "{\"error\": \"", 11);
-    buffer_append(out, sentence, strlen(sentence));
-    buffer_append(out, "\"}\n", 3);
+    page_text(out, "{\"error\": \"");
+    page_json(out, sentence, strlen(sentence));
+    page_text(out, "\"}\n");
     return answer;
 }
 

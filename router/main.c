@@ -15,6 +15,7 @@
 #include "proto/session.h"
 #include "router/core.h"
 #include "router/settings.h"
+#include "router/sight.h"
 
 typedef struct router router;
 typedef struct peer peer;
@@ -36,6 +37,7 @@ struct router {
     uv_signal_t sigint, sigterm, sighup;
     session_hub *hub;
     core *core;
+    sight *sight; /* NULL: no HTTP */
     id128 instance;
     door client_door, worker_door;
     peer *peers;                /* all that were let in */
@@ -175,6 +177,12 @@ static void io_close(void *ctx, void *handle, const char *reason)
     session_close(handle, reason);
 }
 
+static uint32_t io_rtt_us(void *ctx, void *handle)
+{
+    (void)ctx;
+    return session_rtt_us(handle);
+}
+
 /* -- the loop ---------------------------------------------------------------------- */
 
 static void on_hub_closed(void *ctx)
@@ -192,6 +200,7 @@ static void stop(router *r)
 {
     if (r->stopping) return;
     r->stopping = true;
+    sight_close(r->sight);
     session_hub_close(r->hub, on_hub_closed, r);
 }
 
@@ -292,6 +301,23 @@ static bool url_has_tls(const char *url)
     return strncmp(url, "tls+tcp", 7) == 0 || strncmp(url, "wss", 3) == 0;
 }
 
+/* Say what was opened, and append it to `opened`: ":0" asked for any port. */
+static status note_opened(const char *url, uint16_t port, const char *whom, json_t *opened,
+                          error *err)
+{
+    const char *colon = strrchr(url, ':');
+    char real[512];
+    if (port != 0 && colon != NULL && strtoul(colon + 1, NULL, 10) == 0)
+        snprintf(real, sizeof real, "%.*s:%u%s", (int)(colon - url), url, port,
+                 strchr(colon, '/') != NULL ? strchr(colon, '/') : "");
+    else
+        snprintf(real, sizeof real, "%s", url);
+    log_info("listening url=%s for=%s", real, whom);
+    if (json_array_append_new(opened, json_string(real)) != 0)
+        return error_set(err, ST_INVALID_ARGUMENT, "the URL %s is not UTF-8", url);
+    return ST_OK;
+}
+
 /* Opens every URL of one role and appends what they really are to `opened`. */
 static status open_doors(router *r, const option_list *urls, door *d, const char *ca,
                          json_t *opened, error *err)
@@ -305,27 +331,32 @@ static status open_doors(router *r, const option_list *urls, door *d, const char
         session_listener *listener;
         status st = session_listen(&listener, r->hub, url, url_has_tls(url) ? &tls : NULL,
                                    &handlers, d, err);
+        if (st == ST_OK)
+            st = note_opened(url, session_listener_port(listener),
+                             d->admits == ROLE_WORKER ? "workers" : "clients", opened, err);
         if (st != ST_OK) return st;
-        uint16_t port = session_listener_port(listener);
-        const char *colon = strrchr(url, ':');
-        char real[512]; /* ":0" asked for any port: say which one it is */
-        if (port != 0 && colon != NULL && strtoul(colon + 1, NULL, 10) == 0)
-            snprintf(real, sizeof real, "%.*s:%u%s", (int)(colon - url), url, port,
-                     strchr(colon, '/') != NULL ? strchr(colon, '/') : "");
-        else
-            snprintf(real, sizeof real, "%s", url);
-        log_info("listening url=%s for=%s", real, d->admits == ROLE_WORKER ? "workers" : "clients");
-        if (json_array_append_new(opened, json_string(real)) != 0)
-            return error_set(err, ST_INVALID_ARGUMENT, "the URL %s is not UTF-8", url);
     }
     return ST_OK;
 }
 
-/* One line on stdout: for `gaggle up` and for scripts. */
-static void print_ready(json_t *clients, json_t *workers)
+static status open_sight(router *r, json_t *opened, error *err)
 {
-    json_t *ready =
-        json_pack("{s:b, s:O, s:O}", "ready", 1, "listen", clients, "worker_listen", workers);
+    const settings *s = &r->settings;
+    if (s->http_listen == NULL) return ST_OK;
+    const sight_source source = {.core = r->core,
+                                 .hub = r->hub,
+                                 .auth = &s->auth,
+                                 .vllm = strcmp(s->metrics_compat, "vllm") == 0};
+    status st = sight_open(&r->sight, &r->loop, s->http_listen, &source, err);
+    if (st != ST_OK) return st;
+    return note_opened(s->http_listen, sight_port(r->sight), "http", opened, err);
+}
+
+/* One line on stdout: for `gaggle up` and for scripts. */
+static void print_ready(json_t *clients, json_t *workers, json_t *http)
+{
+    json_t *ready = json_pack("{s:b, s:O, s:O, s:O}", "ready", 1, "listen", clients,
+                              "worker_listen", workers, "http_listen", http);
     CHECK(ready != NULL);
     json_dumpf(ready, stdout, JSON_COMPACT);
     putchar('\n');
@@ -357,7 +388,8 @@ static status serve(router *r, error *err)
     if (getrandom(&options.seed, sizeof options.seed, 0) != sizeof options.seed)
         return error_set(err, ST_INTERNAL, "the kernel gives no random numbers");
     r->instance = id128_random();
-    const core_io io = {.send = io_send, .is_idle = io_is_idle, .close = io_close, .ctx = r};
+    const core_io io = {
+        .send = io_send, .is_idle = io_is_idle, .close = io_close, .rtt_us = io_rtt_us, .ctx = r};
 
     int rv = uv_loop_init(&r->loop);
     if (rv != 0)
@@ -369,17 +401,19 @@ static status serve(router *r, error *err)
     start_loop_handles(r);
     r->client_door = (door){r, ROLE_CLIENT};
     r->worker_door = (door){r, ROLE_WORKER};
-    json_t *clients = json_array(), *workers = json_array();
+    json_t *clients = json_array(), *workers = json_array(), *http = json_array();
     st = open_doors(r, &r->settings.listen, &r->client_door, r->settings.client_ca, clients, err);
     if (st == ST_OK)
         st = open_doors(r, &r->settings.worker_listen, &r->worker_door, r->settings.worker_ca,
                         workers, err);
+    if (st == ST_OK) st = open_sight(r, http, err);
     if (st == ST_OK)
-        print_ready(clients, workers);
+        print_ready(clients, workers, http);
     else
         stop(r);
     json_decref(clients);
     json_decref(workers);
+    json_decref(http);
     uv_run(&r->loop, UV_RUN_DEFAULT);
 
     core_destroy(r->core);

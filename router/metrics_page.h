@@ -6,18 +6,15 @@
 #ifndef GAGGLE_ROUTER_METRICS_PAGE_H
 #define GAGGLE_ROUTER_METRICS_PAGE_H
 
+#include "proto/session.h"
 #include "router/metrics.h"
-
-typedef struct metrics_traffic {
-    uint64_t received_bytes, sent_bytes, received_messages, sent_messages;
-} metrics_traffic;
 
 typedef struct metrics_source {
     const core_metrics *metrics;
     const msg_report *report;
-    metrics_traffic clients, workers; /* of all links since the start */
-    double started_s; /* since 1970 */
-    bool vllm;        /* vLLM's names, too */
+    session_traffic clients, workers;
+    uint64_t started_ms; /* since 1970 */
+    bool vllm;           /* vLLM's names, too */
     /* What a tenant is called; writes to `out` and returns it. */
     char *(*tenant_name)(const void *ctx, uint32_t tenant, char out[LIMIT_KEY_NAME_BYTES + 1]);
     const void *tenant_ctx;

@@ -7,7 +7,9 @@
 #define DEFAULT_LISTEN        "tcp://127.0.0.1:7400"
 #define DEFAULT_WORKER_LISTEN "tcp://127.0.0.1:7410"
 
-enum { ROWS = 21 };
+enum { ROWS = 24 };
+
+static const char *const metrics_compat_names[] = {"vllm", "none", NULL};
 
 /* Writes ROWS rows with `s` for their target. */
 static option_table make_table(settings *s, option_row *rows)
@@ -17,6 +19,11 @@ static option_table make_table(settings *s, option_row *rows)
          .help = "clients connect here [" DEFAULT_LISTEN "]"},
         {"worker-listen", 'w', OPTION_LIST, &s->worker_listen, "URL",
          .help = "workers connect here [" DEFAULT_WORKER_LISTEN "]"},
+        {"http-listen", 0, OPTION_TEXT, &s->http_listen, "URL",
+         .help = "probes, metrics and admins: http://127.0.0.1:7480 [off]"},
+        {"metrics-compat", 0, OPTION_TEXT, &s->metrics_compat, "NAMES",
+         .help = "whose names /metrics has besides gaggle_*: vllm or none [vllm]",
+         .choices = metrics_compat_names, .rare = true},
         {"keys", 'k', OPTION_TEXT, &s->keys_file, "FILE",
          .help = "who may connect, as gaggle token writes it"},
         {"api-token", 0, OPTION_LIST, &s->api_tokens, "TOKEN",
@@ -40,6 +47,9 @@ static option_table make_table(settings *s, option_row *rows)
         {"max-queue-bytes", 0, OPTION_U64, &s->queue_bytes, "SIZE",
          .help = "memory of their prompts [256M]", .min = 1, .max = 1e12, .reloadable = true,
          .rare = true},
+        {"max-kept-bytes", 0, OPTION_U64, &s->kept_bytes, "SIZE",
+         .help = "prompts and answers of open requests [1G]", .min = 1, .max = 1e12,
+         .reloadable = true, .rare = true},
         {"max-continuations", 0, OPTION_U32, &s->continuations_max, "N",
          .help = "workers that one answer may lose [8]", .max = 1000, .reloadable = true,
          .rare = true},
@@ -71,6 +81,7 @@ static option_table make_table(settings *s, option_row *rows)
 }
 
 static const settings defaults = {
+    .metrics_compat = "vllm",
     .log_level = "info",
     .log_format = "text",
     .client_grace_ms = LIMIT_CLIENT_GRACE_MS_DEFAULT,
@@ -79,6 +90,7 @@ static const settings defaults = {
     .drain_ms = 30000,
     .queue_requests = LIMIT_QUEUE_REQUESTS,
     .queue_bytes = LIMIT_SUBMIT_BYTES_QUEUE,
+    .kept_bytes = LIMIT_KEPT_BYTES,
     .continuations_max = LIMIT_CONTINUATIONS,
 };
 
@@ -210,6 +222,7 @@ core_options settings_core_options(const settings *s)
     options.stall_ms = s->stall_ms;
     options.queue_requests_max = s->queue_requests;
     options.queue_bytes_max = s->queue_bytes;
+    options.kept_bytes_max = s->kept_bytes;
     options.continuations_max = s->continuations_max;
     return options;
 }

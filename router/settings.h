@@ -15,10 +15,11 @@ typedef struct settings {
     option_list api_tokens, join_tokens; /* without those of the files */
     const char *api_token_file, *join_token_file, *keys_file;
     const char *tls_cert, *tls_key, *worker_ca, *client_ca;
+    const char *http_listen, *metrics_compat;
     const char *log_level, *log_format;
     uint32_t client_grace_ms, worker_grace_ms, stall_ms, drain_ms;
     uint32_t queue_requests, continuations_max;
-    uint64_t queue_bytes;
+    uint64_t queue_bytes, kept_bytes;
     bool check_config;
     auth auth; /* all plain tokens; the keys file as it was last read */
 } settings;

@@ -36,6 +36,7 @@ typedef struct worker {
     uv_loop_t loop;
     uv_signal_t sigint, sigterm;
     loaded_model loaded;
+    link_tls tls;
     router_link *link;
     const char *model_name;
     char *worker_id;
@@ -65,7 +66,7 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
                     .drain_ms = 30000};
     const option_row own[] = {
         {"router", 'r', OPTION_LIST, &s->routers, "URL",
-         .help = "router to dial [" DEFAULT_ROUTER "]"},
+         .help = "router to dial; again for each other one [" DEFAULT_ROUTER "]"},
         {"join-token", 0, OPTION_TEXT, &s->join_token, "TOKEN",
          .help = "what the router wants to see"},
         {"name", 'n', OPTION_TEXT, &s->name, "NAME", .help = "name in the fleet [host and device]"},
@@ -205,16 +206,15 @@ static uint32_t lease_ms(const worker *w)
 
 static status start_link(worker *w, error *err)
 {
-    const link_tls tls = {.ca_file = w->settings.tls_ca,
-                          .cert_file = w->settings.tls_cert,
-                          .key_file = w->settings.tls_key,
-                          .insecure = w->settings.tls_insecure};
+    w->tls = (link_tls){.ca_file = w->settings.tls_ca,
+                        .cert_file = w->settings.tls_cert,
+                        .key_file = w->settings.tls_key,
+                        .insecure = w->settings.tls_insecure};
     const router_link_options options = {
         .dial = {.urls = w->settings.routers.items,
                  .url_count = w->settings.routers.count,
-                 .tls = &tls,
-                 .token = w->settings.join_token,
-                 .name = w->worker_id},
+                 .tls = &w->tls,
+                 .token = w->settings.join_token},
         .worker_id = w->worker_id,
         .model_name = w->model_name,
         .device = w->loaded.backend->device,

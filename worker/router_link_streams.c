@@ -1,14 +1,16 @@
-/* router_link_streams: the answers behind a router_link; see router_link_internal.h. */
+/* router_link_streams: the answers, and on which link each of them is; see router_link.h. */
 #include <math.h>
+#include <string.h>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/traceparent.h"
 #include "worker/held_stream.h"
 #include "worker/router_link_internal.h"
 
-/* An answer's life here. Its number on the link is apart from that: 0 while there is no link, or
- * the router has not adopted it yet. */
+/* An answer's life here. Its link and its number there are apart from that: 0 while there is no
+ * link, or no router has adopted it yet. */
 typedef enum stream_phase {
     STREAM_PREPARING, /* on the thread pool */
     STREAM_RUNNING,   /* in the engine */
@@ -19,14 +21,17 @@ typedef struct preparation preparation;
 
 struct stream {
     id128 request_id;
-    id128 router;   /* the router process that gave it its number last */
-    uint64_t key;   /* its name in the engine */
-    char trace[33]; /* of the trace it belongs to; "-" = none */
-    uint32_t number;
+    id128 router, former; /* the router process whose link it is or was on, and the one before */
+    router_peer *peer;    /* NULL: on no link, since alone_since_ms */
+    uint64_t alone_since_ms;
+    uint64_t key;    /* its name in the engine */
+    char trace[33];  /* of the trace it belongs to; "-" = none */
+    uint32_t number; /* on its link */
     uint32_t window;
     stream_phase phase;
     held_stream held;
-    bool hold; /* the client is away: send nothing until a Resume */
+    uint32_t acked; /* by the client: below held.base while it has yet to get what others made */
+    bool hold;      /* its router has no client for it: send nothing until a Resume */
     bool finish_sent;
     finish_reason cancel_reason; /* asked for while PREPARING; 0 = no */
     preparation *preparation;    /* while PREPARING */
@@ -61,26 +66,62 @@ static stream *stream_add(router_link *l, const msg_submit *submit)
     (void)traceparent_parse(&trace, submit->traceparent.data, submit->traceparent.size);
     memcpy(s->trace, trace.trace_id, sizeof s->trace);
     held_stream_init(&s->held, submit->prior_ids, (uint32_t)submit->prior_count);
+    s->acked = (uint32_t)submit->prior_count - submit->prior_unacked;
     s->place = l->stream_count;
     l->streams[l->stream_count++] = s;
     key_map_add(l->by_key, s->key, s);
     return s;
 }
 
-static void stream_set_number(router_link *l, stream *s, uint32_t number)
+/* Finish a stream that we do not hold for this router, whose receiver has `total` tokens. */
+static void send_failure(router_peer *p, uint32_t number, uint32_t total, uint32_t crc, status code,
+                         const char *text)
 {
-    if (s->number != 0) key_map_remove(l->by_number, s->number);
+    envelope e = {.kind = ENVELOPE_FINISH};
+    e.finish = (msg_finish){.stream = number, .total = total, .crc = crc, .reason = FINISH_FAILED};
+    e.finish.error =
+        (msg_error){.stream = number, .code = code, .text = text_of(text), .retry_after_ms = 1000};
+    session_send(p->session, &e);
+}
+
+/* router_link.h, rule 4. No answer has this total (a prompt has a token, too), so that it is never
+ * taken for a whole one. */
+static void say_moved(router_peer *p, uint32_t number)
+{
+    send_failure(p, number, LIMIT_CONTEXT_TOKENS, 0, ST_ABORTED,
+                 "another router has this answer now");
+}
+
+/* Off its link. */
+static void stream_leave(stream *s)
+{
+    if (s->peer == NULL) return;
+    key_map_remove(s->peer->by_number, s->number);
+    s->peer = NULL;
+    s->number = 0;
+    s->alone_since_ms = clock_now_ms();
+    s->finish_sent = false; /* it may be lost with the link */
+}
+
+/* Onto this link; the router whose it was is told. */
+static void stream_join(stream *s, router_peer *p, uint32_t number)
+{
+    router_peer *before = s->peer;
+    uint32_t number_before = s->number;
+    stream_leave(s);
+    if (before != NULL && before != p) say_moved(before, number_before);
+    stream *holder = key_map_find(p->by_number, number);
+    if (holder != NULL) stream_leave(holder);
+    if (!id128_equal(&s->router, &p->router)) s->former = s->router;
+    s->router = p->router;
+    s->peer = p;
     s->number = number;
-    if (number == 0) return;
-    s->router = l->router;
-    stream *holder = key_map_remove(l->by_number, number);
-    if (holder != NULL) holder->number = 0;
-    key_map_add(l->by_number, number, s);
+    key_map_add(p->by_number, number, s);
 }
 
 static void stream_remove(router_link *l, stream *s)
 {
-    stream_set_number(l, s, 0);
+    stream_leave(s);
     key_map_remove(l->by_key, s->key);
     stream *last = l->streams[--l->stream_count];
     l->streams[s->place] = last;
@@ -102,17 +143,17 @@ static stream *stream_find_id(const router_link *l, const id128 *id)
 
 static void send_columns(void *ctx, const envelope *e)
 {
-    session_send(((router_link *)ctx)->session, e);
+    session_send(((router_peer *)ctx)->session, e);
 }
 
-void streams_flush(router_link *l)
+void streams_flush(router_peer *p)
 {
-    if (!token_columns_empty(&l->columns)) token_columns_flush(&l->columns, send_columns, l);
+    if (!token_columns_empty(&p->columns)) token_columns_flush(&p->columns, send_columns, p);
 }
 
-static void send_finish(router_link *l, stream *s)
+static void send_finish(stream *s)
 {
-    streams_flush(l); /* Finish must not overtake its tokens */
+    streams_flush(s->peer); /* Finish must not overtake its tokens */
     envelope e = {.kind = ENVELOPE_FINISH, .finish = s->finish};
     e.finish.stream = s->number;
     e.finish.stop_text = text_of(s->stop_text);
@@ -121,19 +162,19 @@ static void send_finish(router_link *l, stream *s)
                                      .code = s->failure.code,
                                      .text = text_of(s->failure.text),
                                      .retry_after_ms = s->failure.retry_after_ms};
-    session_send(l->session, &e);
+    session_send(s->peer->session, &e);
     s->finish_sent = true;
 }
 
-/* Whatever the stream has goes onto the link, as far as it may. */
-static void stream_emit(router_link *l, stream *s)
+/* Whatever the stream has goes onto its link, as far as it may. */
+static void stream_emit(stream *s)
 {
-    if (s->number == 0 || s->hold) return;
-    held_stream_emit(&s->held, s->number, &l->columns);
-    if (s->phase == STREAM_FINISHED && !s->finish_sent) send_finish(l, s);
+    if (s->peer == NULL || s->hold) return;
+    held_stream_emit(&s->held, s->number, &s->peer->columns);
+    if (s->phase == STREAM_FINISHED && !s->finish_sent) send_finish(s);
 }
 
-static void stream_finish(router_link *l, stream *s, finish_reason reason)
+static void stream_finish(stream *s, finish_reason reason)
 {
     s->phase = STREAM_FINISHED;
     s->finish.reason = reason;
@@ -142,17 +183,17 @@ static void stream_finish(router_link *l, stream *s, finish_reason reason)
     char hex[33];
     log_info("request=%s finished trace=%s reason=%s tokens=%u", id128_hex(&s->request_id, hex),
              s->trace, finish_reason_name(reason), s->held.made);
-    stream_emit(l, s);
+    stream_emit(s);
 }
 
 /* The device failed (ST_UNAVAILABLE): this worker is about to be gone, and no Finish is sent, so
  * that the router does for its streams what it does for a dead worker's, and another one goes on
  * with the answers. */
-static void stream_fail(router_link *l, stream *s, const error *why)
+static void stream_fail(stream *s, const error *why)
 {
     if (why->code == ST_UNAVAILABLE) return;
     s->failure = *why;
-    stream_finish(l, s, FINISH_FAILED);
+    stream_finish(s, FINISH_FAILED);
 }
 
 /* -- requests -------------------------------------------------------------------------- */
@@ -178,21 +219,21 @@ static void prepared(uv_work_t *work, int cancelled)
         s->preparation = NULL;
         CHECK(cancelled == 0);
         if (s->cancel_reason != 0) {
-            stream_finish(l, s, s->cancel_reason);
+            stream_finish(s, s->cancel_reason);
         } else if (p->st != ST_OK) {
             char hex[33];
             log_info("request=%s refused code=%s reason=\"%s\"", id128_hex(&s->request_id, hex),
                      status_name(p->err.code), p->err.text);
-            stream_fail(l, s, &p->err);
+            stream_fail(s, &p->err);
         } else {
             p->request->key = s->key;
-            p->request->credit_end = s->held.base + s->window;
+            p->request->credit_end = s->acked + s->window;
             p->st = engine_thread_submit(l->engine, p->request, &p->err);
             if (p->st == ST_OK) {
                 s->phase = STREAM_RUNNING;
                 p->request = NULL; /* the engine's */
             } else {
-                stream_fail(l, s, &p->err);
+                stream_fail(s, &p->err);
             }
         }
     }
@@ -202,21 +243,10 @@ static void prepared(uv_work_t *work, int cancelled)
     router_link_finish_closing(l);
 }
 
-/* Finish a stream that we do not hold (any more), and whose receiver has `total` tokens. */
-static void send_failure(router_link *l, uint32_t number, uint32_t total, uint32_t crc, status code,
-                         const char *text)
-{
-    envelope e = {.kind = ENVELOPE_FINISH};
-    e.finish = (msg_finish){.stream = number, .total = total, .crc = crc, .reason = FINISH_FAILED};
-    e.finish.error =
-        (msg_error){.stream = number, .code = code, .text = text_of(text), .retry_after_ms = 1000};
-    session_send(l->session, &e);
-}
-
-void streams_refuse(router_link *l, const msg_submit *submit, status code, const char *text)
+void streams_refuse(router_peer *p, const msg_submit *submit, status code, const char *text)
 {
     uint32_t prior = (uint32_t)submit->prior_count;
-    send_failure(l, submit->stream, prior, ids_crc32c(0, submit->prior_ids, prior), code, text);
+    send_failure(p, submit->stream, prior, ids_crc32c(0, submit->prior_ids, prior), code, text);
 }
 
 static void prepare(router_link *l, stream *s, const msg_submit *submit)
@@ -254,80 +284,90 @@ static void forget(router_link *l, stream *s)
 }
 
 /* Somebody wants tokens that we do not hold: that is an answer, too, and another worker goes on. */
-static void say_lost(router_link *l, uint32_t number, uint32_t next_wanted)
+static void say_lost(router_peer *p, uint32_t number, uint32_t next_wanted)
 {
-    send_failure(l, number, next_wanted, 0, ST_DATA_LOSS, "the worker does not hold these tokens");
+    send_failure(p, number, next_wanted, 0, ST_DATA_LOSS, "the worker does not hold these tokens");
 }
 
-static void lose(router_link *l, stream *s, uint32_t next_wanted)
+static void lose(stream *s, uint32_t next_wanted)
 {
+    router_peer *p = s->peer;
     uint32_t number = s->number;
     log_error("tokens wanted from=%u held=%u..%u", next_wanted, s->held.base, s->held.made);
-    forget(l, s);
-    say_lost(l, number, next_wanted);
+    forget(p->link, s);
+    say_lost(p, number, next_wanted);
 }
 
-void streams_submit(router_link *l, const msg_submit *submit)
+/* The window is the client's: what it has yet to get of another worker's tokens counts, too. */
+static void acknowledge(router_link *l, stream *s, uint32_t next_wanted)
 {
+    (void)held_stream_acknowledge(&s->held, next_wanted); /* there may be nothing to forget */
+    if (next_wanted <= s->acked || next_wanted > s->held.made) return;
+    s->acked = next_wanted;
+    if (s->phase == STREAM_RUNNING)
+        engine_thread_credit(l->engine, s->key, next_wanted + s->window);
+}
+
+void streams_submit(router_peer *p, const msg_submit *submit)
+{
+    router_link *l = p->link;
     stream *s = stream_find_id(l, &submit->request_id);
-    if (s != NULL && rewind_stream(s, (uint32_t)submit->prior_count)) {
-        stream_set_number(l, s, submit->stream);
-        stream_emit(l, s);
-        return;
+    if (s != NULL) {
+        stream_join(s, p, submit->stream);
+        /* An Ack of them may be lost. */
+        acknowledge(l, s, (uint32_t)submit->prior_count - submit->prior_unacked);
+        if (rewind_stream(s, (uint32_t)submit->prior_count)) {
+            stream_emit(s);
+            return;
+        }
+        forget(l, s); /* its receiver has other tokens than we hold: begin again */
     }
-    if (s != NULL) forget(l, s); /* its receiver has other tokens than we hold: begin again */
     if (l->stream_count == LIMIT_STREAMS_PER_LINK || l->draining) {
-        streams_refuse(l, submit, ST_UNAVAILABLE,
+        streams_refuse(p, submit, ST_UNAVAILABLE,
                        l->draining ? "the worker is shutting down"
                                    : "the worker cannot take this request");
         return;
     }
     s = stream_add(l, submit);
-    stream_set_number(l, s, submit->stream);
+    stream_join(s, p, submit->stream);
     char hex[33];
     log_info("request=%s placed trace=%s prior=%u", id128_hex(&s->request_id, hex), s->trace,
              s->held.base);
     prepare(l, s, submit);
 }
 
-static void acknowledge(router_link *l, stream *s, uint32_t next_wanted)
-{
-    if (!held_stream_acknowledge(&s->held, next_wanted)) return;
-    if (s->phase == STREAM_RUNNING)
-        engine_thread_credit(l->engine, s->key, next_wanted + s->window);
-}
-
-void streams_acknowledge(router_link *l, const msg_ack *ack)
+void streams_acknowledge(router_peer *p, const msg_ack *ack)
 {
     for (size_t i = 0; i < ack->count; i++) {
-        stream *s = key_map_find(l->by_number, ack->stream[i]);
+        stream *s = key_map_find(p->by_number, ack->stream[i]);
         if (s == NULL) continue;
-        acknowledge(l, s, ack->next_wanted[i]);
-        if (s->phase == STREAM_FINISHED && s->finish_sent && s->held.base == s->held.made)
-            stream_remove(l, s);
+        acknowledge(p->link, s, ack->next_wanted[i]);
+        if (s->phase == STREAM_FINISHED && s->finish_sent && s->acked == s->held.made)
+            stream_remove(p->link, s);
     }
 }
 
-void streams_resume(router_link *l, const msg_resume *resume)
+void streams_resume(router_peer *p, const msg_resume *resume)
 {
     for (size_t i = 0; i < resume->count; i++) {
-        stream *s = key_map_find(l->by_number, resume->stream[i]);
-        if (s == NULL) { /* acknowledged to its end and forgotten, but not by whoever asks */
-            say_lost(l, resume->stream[i], resume->next_wanted[i]);
+        stream *s = key_map_find(p->by_number, resume->stream[i]);
+        if (s == NULL) { /* acknowledged to its end and forgotten, or another router's */
+            say_lost(p, resume->stream[i], resume->next_wanted[i]);
             continue;
         }
-        acknowledge(l, s, resume->next_wanted[i]);
+        acknowledge(p->link, s, resume->next_wanted[i]);
         if (rewind_stream(s, resume->next_wanted[i]))
-            stream_emit(l, s);
+            stream_emit(s);
         else
-            lose(l, s, resume->next_wanted[i]);
+            lose(s, resume->next_wanted[i]);
     }
 }
 
-void streams_cancel(router_link *l, const msg_cancel *cancel)
+void streams_cancel(router_peer *p, const msg_cancel *cancel)
 {
+    router_link *l = p->link;
     for (size_t i = 0; i < cancel->count; i++) {
-        stream *s = key_map_find(l->by_number, cancel->stream[i]);
+        stream *s = key_map_find(p->by_number, cancel->stream[i]);
         if (s == NULL) continue;
         if (cancel->forget)
             forget(l, s);
@@ -338,25 +378,42 @@ void streams_cancel(router_link *l, const msg_cancel *cancel)
     }
 }
 
-void streams_adopt(router_link *l, const msg_adopt *adopt)
+/* Another router than this one sends it to a client. */
+static bool is_sent_by_another(const stream *s, const router_peer *p)
 {
+    return s->peer != NULL && s->peer != p && !s->hold;
+}
+
+static void adopt_one(router_peer *p, stream *s, uint32_t number, uint32_t next_wanted)
+{
+    bool hold = next_wanted == NEXT_WANTED_HOLD;
+    if (hold && is_sent_by_another(s, p)) {
+        say_moved(p, number);
+        return;
+    }
+    stream_join(s, p, number);
+    s->hold = hold;
+    if (!hold && !rewind_stream(s, next_wanted))
+        lose(s, next_wanted);
+    else
+        stream_emit(s);
+}
+
+void streams_adopt(router_peer *p, const msg_adopt *adopt)
+{
+    router_link *l = p->link;
     for (size_t i = 0; i < adopt->drop_count; i++) {
         stream *s = stream_find_id(l, &adopt->drop[i]);
-        if (s != NULL) forget(l, s);
+        if (s == NULL || is_sent_by_another(s, p)) continue;
+        if (s->peer != NULL && s->peer != p) say_moved(s->peer, s->number);
+        forget(l, s);
     }
     for (size_t i = 0; i < adopt->count; i++) {
         stream *s = stream_find_id(l, &adopt->request_id[i]);
-        bool hold = adopt->next_wanted[i] == NEXT_WANTED_HOLD;
-        if (s == NULL) { /* it ended while Register was on its way */
-            if (!hold) say_lost(l, adopt->stream[i], adopt->next_wanted[i]);
-            continue;
-        }
-        stream_set_number(l, s, adopt->stream[i]);
-        s->hold = hold;
-        if (!s->hold && !rewind_stream(s, adopt->next_wanted[i]))
-            lose(l, s, adopt->next_wanted[i]);
-        else
-            stream_emit(l, s);
+        if (s != NULL)
+            adopt_one(p, s, adopt->stream[i], adopt->next_wanted[i]);
+        else if (adopt->next_wanted[i] != NEXT_WANTED_HOLD) /* it ended meanwhile */
+            say_lost(p, adopt->stream[i], adopt->next_wanted[i]);
     }
 }
 
@@ -364,7 +421,6 @@ void streams_adopt(router_link *l, const msg_adopt *adopt)
 
 static void take_tokens(router_link *l, const engine_batch *b)
 {
-    if (token_columns_empty(&l->columns)) l->columns.emitted_us = b->emitted_us;
     uint32_t token = 0, top = 0;
     const uint8_t *text = b->text;
     for (uint32_t g = 0; g < b->groups; g++) {
@@ -380,7 +436,10 @@ static void take_tokens(router_link *l, const engine_batch *b)
             if (text != NULL) text += b->text_len[token]; /* NULL: none of them has any */
             top += tops;
         }
-        if (s != NULL) stream_emit(l, s);
+        if (s == NULL) continue;
+        if (s->peer != NULL && token_columns_empty(&s->peer->columns))
+            s->peer->columns.emitted_us = b->emitted_us;
+        stream_emit(s);
     }
 }
 
@@ -398,9 +457,9 @@ static void take_finish(router_link *l, const engine_finish *f)
                              .decode_us = f->decode_us};
     if (f->stop_text != NULL) s->stop_text = mem_strdup(f->stop_text);
     if (f->reason == FINISH_FAILED)
-        stream_fail(l, s, &f->failure);
+        stream_fail(s, &f->failure);
     else
-        stream_finish(l, s, f->reason);
+        stream_finish(s, f->reason);
 }
 
 void streams_take(router_link *l, const engine_batch *b)
@@ -412,41 +471,56 @@ void streams_take(router_link *l, const engine_batch *b)
 
 /* -- all of them ----------------------------------------------------------------------- */
 
-msg_live *streams_live(const router_link *l, arena *scratch)
+static bool is_named_to(const router_peer *p, const stream *s, bool returned)
 {
+    if (s->peer == NULL) return true;
+    return returned && s->peer != p && id128_equal(&s->former, &p->router);
+}
+
+msg_live *streams_live(const router_peer *p, bool returned, arena *scratch, size_t *count)
+{
+    const router_link *l = p->link;
     msg_live *live = arena_alloc(scratch, l->stream_count * sizeof *live);
+    *count = 0;
     for (uint32_t i = 0; i < l->stream_count; i++) {
         const stream *s = l->streams[i];
-        live[i] = (msg_live){.request_id = s->request_id,
-                             .base = s->held.base,
-                             .next = s->held.made,
-                             .finished = s->phase == STREAM_FINISHED,
-                             .yours = id128_equal(&s->router, &l->router),
-                             .model = text_of(l->model_name)};
+        if (!is_named_to(p, s, returned)) continue;
+        live[(*count)++] = (msg_live){.request_id = s->request_id,
+                                      .base = s->held.base,
+                                      .next = s->held.made,
+                                      .finished = s->phase == STREAM_FINISHED,
+                                      .yours = id128_equal(&s->router, &p->router) ||
+                                               id128_equal(&s->former, &p->router),
+                                      .model = text_of(l->model_name)};
     }
     return live;
 }
 
-void streams_link_down(router_link *l)
+void streams_link_down(router_peer *p)
 {
-    token_columns_clear(&l->columns);
-    for (uint32_t i = 0; i < l->stream_count; i++) {
-        stream_set_number(l, l->streams[i], 0);
-        l->streams[i]->finish_sent = false; /* it may be lost with the link */
-    }
+    const router_link *l = p->link;
+    token_columns_clear(&p->columns);
+    for (uint32_t i = 0; i < l->stream_count; i++)
+        if (l->streams[i]->peer == p) stream_leave(l->streams[i]);
 }
 
-void streams_forget_all(router_link *l)
+void streams_forget_orphans(router_link *l)
 {
-    while (l->stream_count > 0)
-        forget(l, l->streams[l->stream_count - 1]);
+    uint64_t now_ms = clock_now_ms();
+    uint32_t forgotten = 0;
+    for (uint32_t i = l->stream_count; i-- > 0;) {
+        stream *s = l->streams[i];
+        if (s->peer != NULL || now_ms - s->alone_since_ms < LIMIT_ORPHAN_MS) continue;
+        forget(l, s);
+        forgotten++;
+    }
+    if (forgotten > 0) log_warn("no router asked for them any more, forgotten=%u", forgotten);
 }
 
 void streams_create(router_link *l)
 {
     l->streams = mem_calloc(LIMIT_STREAMS_PER_LINK, sizeof *l->streams);
     l->by_key = key_map_create(LIMIT_STREAMS_PER_LINK);
-    l->by_number = key_map_create(LIMIT_STREAMS_PER_LINK);
 }
 
 void streams_destroy(router_link *l)
@@ -454,7 +528,5 @@ void streams_destroy(router_link *l)
     while (l->stream_count > 0)
         stream_remove(l, l->streams[l->stream_count - 1]);
     key_map_destroy(l->by_key);
-    key_map_destroy(l->by_number);
-    token_columns_free(&l->columns);
     mem_free(l->streams);
 }

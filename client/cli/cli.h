@@ -22,6 +22,7 @@ int cli_drain(int argc, char **argv);
 int cli_ps(int argc, char **argv);
 int cli_token(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
+int cli_top(int argc, char **argv);
 int cli_up(int argc, char **argv);
 
 /* "gaggle ps: sentence" on stderr. */

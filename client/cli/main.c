@@ -12,6 +12,7 @@ static const cli_command commands[] = {
     {"chat", cli_chat, "talk to a model"},
     {"complete", cli_complete, "one prompt, one answer"},
     {"ps", cli_ps, "routers, workers, models and load"},
+    {"top", cli_top, "the same, live"},
     {"drain", cli_drain, "let a worker end; what it runs ends or goes on elsewhere"},
     {"tokenize", cli_tokenize, "text to token ids and back, line by line"},
     {"token", cli_token, "make, list and revoke the keys of a router's keys file"},

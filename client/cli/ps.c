@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/fleet_text.h"
 
 static connect_options link_options = CONNECT_DEFAULTS;
 static bool as_json;
@@ -33,7 +34,7 @@ static void print_json(const gaggle_report *r)
         json_array_append_new(
             workers,
             json_pack("{s:s, s:s, s:o, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-                      "s:I}",
+                      "s:I, s:I, s:I, s:I, s:I, s:s, s:I}",
                       "worker_id", w->worker_id, "device", w->device, "models", models, "connected",
                       w->connected, "draining", w->draining, "slots", (json_int_t)w->slots,
                       "running", (json_int_t)w->running, "waiting", (json_int_t)w->waiting,
@@ -41,23 +42,52 @@ static void print_json(const gaggle_report *r)
                       "kv_blocks_free", (json_int_t)w->kv_blocks_free, "step_us",
                       (json_int_t)w->step_us, "prompt_tokens", (json_int_t)w->prompt_tokens,
                       "cached_tokens", (json_int_t)w->cached_tokens, "output_tokens",
-                      (json_int_t)w->output_tokens, "preemptions", (json_int_t)w->preemptions));
+                      (json_int_t)w->output_tokens, "preemptions", (json_int_t)w->preemptions,
+                      "prefill_rate", (json_int_t)w->prefill_rate, "decode_rate",
+                      (json_int_t)w->decode_rate, "rtt_us", (json_int_t)w->rtt_us, "lease_left_ms",
+                      (json_int_t)w->lease_left_ms, "state", fleet_state(w), "outstanding_tokens",
+                      (json_int_t)w->outstanding_tokens));
     }
-    json_t *out =
-        json_pack("{s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:o}", "router", r->router_build,
-                  "uptime_ms", (json_int_t)r->uptime_ms, "draining", r->draining, "clients",
-                  (json_int_t)r->clients, "queued", (json_int_t)r->queued, "running",
-                  (json_int_t)r->running, "requests_total", (json_int_t)r->requests_total,
-                  "tokens_total", (json_int_t)r->tokens_total, "workers", workers);
+    json_t *out = json_pack(
+        "{s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "router",
+        r->router_build, "uptime_ms", (json_int_t)r->uptime_ms, "draining", r->draining, "clients",
+        (json_int_t)r->clients, "queued", (json_int_t)r->queued, "running", (json_int_t)r->running,
+        "requests_total", (json_int_t)r->requests_total, "tokens_total",
+        (json_int_t)r->tokens_total, "queued_interactive", (json_int_t)r->queued_interactive,
+        "queued_standard", (json_int_t)r->queued_standard, "queued_batch",
+        (json_int_t)r->queued_batch, "first_tokens", (json_int_t)r->first_tokens, "first_token_us",
+        (json_int_t)r->first_token_us, "workers", workers);
     json_dumpf(out, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(out);
 }
 
-static const char *worker_state(const gaggle_worker_report *w)
+static void print_name(const char *text, size_t width)
 {
-    if (!w->connected) return "lost";
-    return w->draining ? "draining" : "up";
+    buffer name = {0};
+    fleet_name(&name, text, width);
+    printf("%.*s", (int)name.size, (const char *)name.data);
+    buffer_free(&name);
+}
+
+static void print_worker(const gaggle_worker_report *w)
+{
+    char slots[FLEET_TEXT_SIZE], kv[FLEET_TEXT_SIZE], prefill[FLEET_TEXT_SIZE],
+        decode[FLEET_TEXT_SIZE], rtt[FLEET_TEXT_SIZE], lease[FLEET_TEXT_SIZE], step[24];
+    snprintf(step, sizeof step, "%.1fms", w->step_us / 1e3);
+    print_name(w->worker_id, 20);
+    printf(" %-5s ", fleet_state(w));
+    print_name(w->model_count > 0 ? w->models[0].name : "-", 20);
+    printf(" %9s %4s %7s %8s %8s %10" PRIu64 " %6s %6s  ", fleet_slots(slots, w), fleet_kv(kv, w),
+           step, fleet_rate(prefill, w->prefill_rate), fleet_rate(decode, w->decode_rate),
+           w->output_tokens, fleet_rtt(rtt, w->rtt_us), fleet_lease(lease, w->lease_left_ms));
+    print_name(w->device, 0);
+    putchar('\n');
+    for (size_t k = 1; k < w->model_count; k++) {
+        printf("%-20s %-5s ", "", "");
+        print_name(w->models[k].name, 20);
+        putchar('\n');
+    }
 }
 
 static void print_table(const gaggle_report *r)
@@ -72,21 +102,10 @@ static void print_table(const gaggle_report *r)
         printf("no workers\n");
         return;
     }
-    printf("%-20s %-8s %-24s %9s %7s %6s %8s %10s  %s\n", "WORKER", "STATE", "MODEL", "RUN/SLOTS",
-           "WAITING", "KV", "STEP", "TOKENS", "DEVICE");
-    for (size_t i = 0; i < r->worker_count; i++) {
-        const gaggle_worker_report *w = &r->workers[i];
-        char slots[24], kv[24], step[24];
-        snprintf(slots, sizeof slots, "%u/%u", w->running, w->slots);
-        uint32_t used = w->kv_blocks > w->kv_blocks_free ? w->kv_blocks - w->kv_blocks_free : 0;
-        snprintf(kv, sizeof kv, "%.0f%%", w->kv_blocks > 0 ? 100.0 * used / w->kv_blocks : 0.0);
-        snprintf(step, sizeof step, "%.1f ms", w->step_us / 1e3);
-        printf("%-20s %-8s %-24s %9s %7u %6s %8s %10" PRIu64 "  %s\n", w->worker_id,
-               worker_state(w), w->model_count > 0 ? w->models[0].name : "-", slots, w->waiting, kv,
-               step, w->output_tokens, w->device);
-        for (size_t k = 1; k < w->model_count; k++)
-            printf("%-20s %-8s %-24s\n", "", "", w->models[k].name);
-    }
+    printf("%-20s %-5s %-20s %9s %4s %7s %8s %8s %10s %6s %6s  %s\n", "WORKER", "STATE", "MODEL",
+           "RUN/SLOTS", "KV", "STEP", "READ/S", "WRITE/S", "TOKENS", "RTT", "LEASE", "DEVICE");
+    for (size_t i = 0; i < r->worker_count; i++)
+        print_worker(&r->workers[i]);
 }
 
 int cli_ps(int argc, char **argv)

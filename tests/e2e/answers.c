@@ -1,5 +1,6 @@
 #include "tests/e2e/answers.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,10 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include "common/clock.h"
+
+enum { READ_MS = 60000 };
 
 uint32_t answer_tokens(const answer *a)
 {
@@ -57,45 +62,79 @@ void assert_answers_equal(const answer *alone, const answer *other, uint32_t num
         other->sentence, what, at / sizeof(uint32_t));
 }
 
+/* A stream that did not ask may share a message with one that did: it gets NaN and no alternatives.
+ */
 static void take_logprobs(answer *a, const gaggle_event *event)
 {
     uint32_t tops = 0;
-    if (event->logprobs != NULL)
-        buffer_append(&a->logprobs, event->logprobs, event->count * sizeof(float));
-    if (event->top_count == NULL) return;
-    for (uint32_t i = 0; i < event->count; i++)
+    for (uint32_t i = 0; event->logprobs != NULL && i < event->count; i++)
+        if (!isnan(event->logprobs[i]))
+            buffer_append(&a->logprobs, &event->logprobs[i], sizeof(float));
+    for (uint32_t i = 0; event->top_count != NULL && i < event->count; i++) {
+        if (event->top_count[i] == 0) continue;
+        buffer_append(&a->top_count, &event->top_count[i], sizeof(uint32_t));
         tops += event->top_count[i];
-    buffer_append(&a->top_count, event->top_count, event->count * sizeof(uint32_t));
+    }
+    if (tops == 0) return;
     buffer_append(&a->top_ids, event->top_ids, tops * sizeof(uint32_t));
     buffer_append(&a->top_logprobs, event->top_logprobs, tops * sizeof(float));
+}
+
+/* False: it was the end. */
+static bool take_event(answer *a, const gaggle_event *event)
+{
+    if (event->type == GAGGLE_TOKENS) {
+        assert_int_equal(event->first_index, answer_tokens(a));
+        buffer_append(&a->ids, event->ids, event->count * sizeof(uint32_t));
+        buffer_append(&a->text, event->text, event->text_size);
+        buffer_append(&a->text_len, event->text_len, event->count * sizeof(uint32_t));
+        take_logprobs(a, event);
+        return true;
+    }
+    a->reason = event->reason;
+    a->continuations = event->continuations;
+    a->approximate = event->approximate;
+    if (event->error != NULL) {
+        a->code = event->error->code;
+        a->retry_after_ms = event->error->retry_after_ms;
+        snprintf(a->sentence, sizeof a->sentence, "%s", event->error->text);
+    } else {
+        assert_int_equal(event->total_tokens, answer_tokens(a));
+    }
+    return false;
 }
 
 bool answer_read(answer *a, gaggle_stream *s, size_t until_tokens)
 {
     gaggle_event event;
-    while (a->ids.size / sizeof(uint32_t) < until_tokens) {
-        assert_int_equal(gaggle_stream_next(s, 60000, &event), GAGGLE_OK);
-        if (event.type == GAGGLE_TOKENS) {
-            assert_int_equal(event.first_index, a->ids.size / sizeof(uint32_t));
-            buffer_append(&a->ids, event.ids, event.count * sizeof(uint32_t));
-            buffer_append(&a->text, event.text, event.text_size);
-            buffer_append(&a->text_len, event.text_len, event.count * sizeof(uint32_t));
-            take_logprobs(a, &event);
-            continue;
-        }
-        a->reason = event.reason;
-        a->continuations = event.continuations;
-        a->approximate = event.approximate;
-        if (event.error != NULL) {
-            a->code = event.error->code;
-            a->retry_after_ms = event.error->retry_after_ms;
-            snprintf(a->sentence, sizeof a->sentence, "%s", event.error->text);
-        } else {
-            assert_int_equal(event.total_tokens, a->ids.size / sizeof(uint32_t));
-        }
-        return false;
+    while (answer_tokens(a) < until_tokens) {
+        assert_int_equal(gaggle_stream_next(s, READ_MS, &event), GAGGLE_OK);
+        if (!take_event(a, &event)) return false;
     }
     return true;
+}
+
+void answers_read_all(answer *answers, gaggle_stream *const *streams, uint32_t count)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < count; i++)
+        left += answers[i].reason == 0;
+    uint64_t heard_ms = clock_now_ms();
+    for (uint32_t i = 0; left > 0; i = (i + 1) % count) {
+        if (answers[i].reason != 0) continue;
+        gaggle_event event;
+        gaggle_code code;
+        while ((code = gaggle_stream_next(streams[i], 1, &event)) == GAGGLE_OK) {
+            heard_ms = clock_now_ms();
+            if (take_event(&answers[i], &event)) continue;
+            left--;
+            break;
+        }
+        if (code == GAGGLE_OK) continue;
+        assert_int_equal(code, GAGGLE_DEADLINE_EXCEEDED);
+        if (clock_now_ms() - heard_ms >= READ_MS)
+            fail_msg("%u of %u answers stand still, answer %u is one of them", left, count, i);
+    }
 }
 
 static const char *const prompts[] = {
@@ -110,14 +149,16 @@ static const char *const prompts[] = {
 };
 enum { PROMPTS = sizeof prompts / sizeof *prompts };
 
-gaggle_stream *submit_mixed(gaggle_client *client, uint32_t number, uint32_t max_tokens)
+void prepare_mixed(mixed_request *m, uint32_t number, uint32_t max_tokens)
 {
     static const char *const stops[] = {".", "zzz"};
     static const uint32_t bias_ids[] = {300, 301};
     static const float bias[] = {2.0f, -100.0f};
-    const gaggle_message message = {"user", prompts[number % PROMPTS]};
-    gaggle_request request = {.messages = &message, .message_count = 1, .max_tokens = max_tokens};
-    gaggle_sampling *s = &request.sampling;
+    *m = (mixed_request){.message = {"user", prompts[number % PROMPTS]}};
+    m->request =
+        (gaggle_request){.messages = &m->message, .message_count = 1, .max_tokens = max_tokens};
+    gaggle_request *r = &m->request;
+    gaggle_sampling *s = &r->sampling;
     s->has_seed = s->has_temperature = true;
     s->seed = 1000 + number;
     switch (number % 6) {
@@ -131,7 +172,7 @@ gaggle_stream *submit_mixed(gaggle_client *client, uint32_t number, uint32_t max
         s->has_top_k = s->has_top_p = true;
         s->top_k = 20;
         s->top_p = 0.9f;
-        request.logprobs = GAGGLE_LOGPROBS(3);
+        r->logprobs = GAGGLE_LOGPROBS(3);
         break;
     case 3:
         s->temperature = 1.3f;
@@ -147,16 +188,22 @@ gaggle_stream *submit_mixed(gaggle_client *client, uint32_t number, uint32_t max
         s->bias_ids = bias_ids;
         s->bias = bias;
         s->bias_count = 2;
-        request.ignore_eos = true;
+        r->ignore_eos = true;
         break;
     default:
         s->temperature = 1.0f;
-        request.stop = stops;
-        request.stop_count = 2;
+        r->stop = stops;
+        r->stop_count = 2;
     }
+}
+
+gaggle_stream *submit_mixed(gaggle_client *client, uint32_t number, uint32_t max_tokens)
+{
+    mixed_request m;
+    prepare_mixed(&m, number, max_tokens);
     gaggle_stream *stream;
     gaggle_error err;
-    if (gaggle_submit(&stream, client, &request, &err) != GAGGLE_OK) fail_msg("%s", err.text);
+    if (gaggle_submit(&stream, client, &m.request, &err) != GAGGLE_OK) fail_msg("%s", err.text);
     return stream;
 }
 
@@ -191,8 +238,8 @@ void assert_answers_survive(cluster *c, uint32_t count, uint32_t max_tokens, con
                                          together[i].ids.size / sizeof(uint32_t) + t->tokens_apart);
         t->strike(c, blow);
     }
+    answers_read_all(together, streams, count);
     for (uint32_t i = 0; i < count; i++) {
-        if (running[i]) answer_read(&together[i], streams[i], SIZE_MAX);
         gaggle_stream_close(streams[i]);
         assert_answers_equal(&alone[i], &together[i], i);
         answer_free(&alone[i]);

@@ -20,6 +20,8 @@ typedef struct answer {
 
 /* Take events until the end; `until_tokens` stops early when so many have come (false: ended). */
 bool answer_read(answer *a, gaggle_stream *s, size_t until_tokens);
+/* All that have not ended to their ends, none waiting for another. */
+void answers_read_all(answer *answers, gaggle_stream *const *streams, uint32_t count);
 uint32_t answer_tokens(const answer *a);
 void answer_free(answer *a);
 
@@ -28,7 +30,13 @@ void answer_free(answer *a);
 void assert_answers_equal(const answer *alone, const answer *other, uint32_t number);
 
 /* Mixed on purpose: by `number` greedy, sampled, truncated, penalised, biased, stopped, with
- * logprobs. */
+ * logprobs. It points into itself. */
+typedef struct mixed_request {
+    gaggle_request request;
+    gaggle_message message;
+} mixed_request;
+
+void prepare_mixed(mixed_request *m, uint32_t number, uint32_t max_tokens);
 gaggle_stream *submit_mixed(gaggle_client *client, uint32_t number, uint32_t max_tokens);
 
 /* The mixed answers 0..count one after the other; each must end well. */

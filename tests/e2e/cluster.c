@@ -61,7 +61,7 @@ static void start_router(cluster *c)
     process_start(&c->router, "gaggle-router", args, true);
 }
 
-static void start_worker(cluster *c, uint32_t index)
+static void start_worker(cluster *c, uint32_t index, bool wait_ready)
 {
     char url[64], name[16];
     tcp_proxy *cable = c->worker_cables[index];
@@ -79,7 +79,7 @@ static void start_worker(cluster *c, uint32_t index)
                                       "--tls-key", made->dialler_key, NULL});
     }
     add_args(args, count, c->options.worker_args);
-    process_start(&c->workers[index], "gaggle-worker", args, true);
+    process_start(&c->workers[index], "gaggle-worker", args, wait_ready);
 }
 
 /* Socket files get short names in the scratch folder: its path may be too long for an address. */
@@ -106,7 +106,7 @@ void cluster_start(cluster *c, const cluster_options *options)
     c->client_url = c->client_url_text;
     for (uint32_t i = 0; i < options->workers; i++) {
         if (!is_ipc(c)) c->worker_cables[i] = tcp_proxy_start(c->worker_port);
-        start_worker(c, i);
+        start_worker(c, i, true);
     }
 }
 
@@ -144,7 +144,12 @@ void cluster_kill_worker(cluster *c, uint32_t index)
 
 void cluster_start_worker(cluster *c, uint32_t index)
 {
-    start_worker(c, index);
+    start_worker(c, index, true);
+}
+
+void cluster_launch_worker(cluster *c, uint32_t index)
+{
+    start_worker(c, index, false);
 }
 
 gaggle_options cluster_client_options(const cluster *c)

@@ -38,6 +38,8 @@ void cluster_replace_router(cluster *c);
 void cluster_kill_worker(cluster *c, uint32_t index); /* kill -9 */
 /* One that was killed or has ended, again under its name; returns when it is registered. */
 void cluster_start_worker(cluster *c, uint32_t index);
+/* The same without waiting. */
+void cluster_launch_worker(cluster *c, uint32_t index);
 
 /* A client of it; the test fails where there is none. */
 gaggle_client *cluster_client(const cluster *c);

@@ -73,14 +73,28 @@ void process_start(process *p, const char *name, const char *const *args, bool w
     }
 }
 
+/* With waitpid()'s answer: the number a shell would show. */
+static int let_go(process *p, int wait_status)
+{
+    close(p->output);
+    p->pid = 0;
+    return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+}
+
 int process_wait(process *p)
 {
     if (p->pid == 0) return 0;
     int wait_status;
     CHECK(waitpid(p->pid, &wait_status, 0) == p->pid);
-    close(p->output);
-    p->pid = 0;
-    return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+    return let_go(p, wait_status);
+}
+
+bool process_has_ended(process *p, int *status_out)
+{
+    int wait_status;
+    if (waitpid(p->pid, &wait_status, WNOHANG) != p->pid) return false;
+    *status_out = let_go(p, wait_status);
+    return true;
 }
 
 char *process_output(process *p, int *status_out)

@@ -25,6 +25,9 @@ char *process_output(process *p, int *status_out);
 /* Wait for its end, which is under way; returns what process_stop() does. */
 int process_wait(process *p);
 
+/* Has it ended by now? Then *status_out is what process_stop() returns. */
+bool process_has_ended(process *p, int *status_out);
+
 /* Signal it and wait for its end; returns its exit status, or 128 + signal. */
 int process_stop(process *p, int signal_number);
 

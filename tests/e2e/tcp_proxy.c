@@ -15,15 +15,23 @@
 #include "common/clock.h"
 #include "common/mem.h"
 
-enum { PAIRS_MAX = 64, FAMILIES = 2, CHUNK = 65536, THROTTLE_MS = 100 };
+enum {
+    PAIRS_MAX = 64,
+    FAMILIES = 2,
+    CHUNK = 65536,
+    THROTTLE_MS = 100,
+    RESEND_MS = 200,
+    LATE_MS = 5
+};
 
-enum command { CUT = 'c', HOLD = 'h', RELEASE = 'r', THROTTLE = 't', STOP = 's' };
+enum command { CUT = 'c', HOLD = 'h', RELEASE = 'r', WAKE = 't', STOP = 's' };
 
 /* Bytes from `from` that `to` has not taken yet. */
 typedef struct direction {
     int from, to;
     char *bytes;
     size_t start, end;
+    uint64_t due_ms; /* before which they do not go on */
 } direction;
 
 typedef struct pair {
@@ -40,6 +48,8 @@ struct tcp_proxy {
     pair pairs[PAIRS_MAX];
     size_t count;
     bool held;
+    _Atomic uint32_t delay_ms, loss;
+    uint32_t pieces;
     _Atomic uint32_t bytes_per_second;
     uint64_t allowed_ms; /* of `allowance`, when bytes_per_second is not 0 */
     size_t allowance;
@@ -129,22 +139,31 @@ static void accept_one(tcp_proxy *p, int listener)
     int on = 1;
     setsockopt(near_end, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(far_end, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    p->pairs[p->count++] = (pair){{near_end, far_end, mem_alloc(CHUNK), 0, 0},
-                                  {far_end, near_end, mem_alloc(CHUNK), 0, 0}};
+    p->pairs[p->count++] = (pair){{near_end, far_end, mem_alloc(CHUNK), 0, 0, 0},
+                                  {far_end, near_end, mem_alloc(CHUNK), 0, 0, 0}};
     atomic_fetch_add(&p->connections, 1);
 }
 
+static uint64_t due_ms(tcp_proxy *p)
+{
+    uint32_t loss = atomic_load(&p->loss);
+    bool lost = loss != 0 && ++p->pieces % loss == 0;
+    return clock_now_ms() + atomic_load(&p->delay_ms) + (lost ? RESEND_MS : 0);
+}
+
 /* False when the connection is over. At most *allowance bytes, which become fewer. */
-static bool move_bytes(direction *d, short from_events, short to_events, size_t *allowance)
+static bool move_bytes(tcp_proxy *p, direction *d, short from_events, short to_events,
+                       size_t *allowance)
 {
     if (d->start == d->end && (from_events & (POLLIN | POLLHUP | POLLERR)) != 0) {
         ssize_t got = read(d->from, d->bytes, CHUNK);
         if (got <= 0) return false;
         d->start = 0;
         d->end = (size_t)got;
+        d->due_ms = due_ms(p);
         to_events |= POLLOUT;
     }
-    if (d->start < d->end && (to_events & POLLOUT) != 0) {
+    if (d->start < d->end && (to_events & POLLOUT) != 0 && clock_now_ms() >= d->due_ms) {
         size_t size = d->end - d->start < *allowance ? d->end - d->start : *allowance;
         ssize_t wrote = size > 0 ? send(d->to, d->bytes + d->start, size, MSG_NOSIGNAL) : 0;
         if (wrote > 0) {
@@ -159,7 +178,8 @@ static short wanted(const direction *in, const direction *out, size_t out_allowa
 {
     short events = 0;
     if (in->start == in->end) events |= POLLIN;
-    if (out->start < out->end && out_allowance > 0) events |= POLLOUT;
+    if (out->start < out->end && out_allowance > 0 && clock_now_ms() >= out->due_ms)
+        events |= POLLOUT;
     return events;
 }
 
@@ -211,11 +231,12 @@ static void *run(void *ctx)
                                                   .events = wanted(&q->back, &q->there, no_limit)};
         }
         int wait_ms = p->allowance == SIZE_MAX ? -1 : THROTTLE_MS;
+        if (atomic_load(&p->delay_ms) > 0) wait_ms = LATE_MS;
         poll(fds, 1 + p->listener_count + 2 * pairs, wait_ms);
         for (size_t i = pairs; i-- > 0;) {
             short near_events = at_pairs[2 * i].revents, far_events = at_pairs[2 * i + 1].revents;
-            if (!move_bytes(&p->pairs[i].there, near_events, far_events, &no_limit) ||
-                !move_bytes(&p->pairs[i].back, far_events, near_events, &p->allowance))
+            if (!move_bytes(p, &p->pairs[i].there, near_events, far_events, &no_limit) ||
+                !move_bytes(p, &p->pairs[i].back, far_events, near_events, &p->allowance))
                 remove_pair(p, i);
         }
         for (size_t i = 0; i < p->listener_count; i++)
@@ -261,10 +282,17 @@ void tcp_proxy_release(tcp_proxy *p)
     command(p, RELEASE);
 }
 
+void tcp_proxy_worsen(tcp_proxy *p, uint32_t delay_ms, uint32_t loss)
+{
+    atomic_store(&p->delay_ms, delay_ms);
+    atomic_store(&p->loss, loss);
+    command(p, WAKE);
+}
+
 void tcp_proxy_throttle(tcp_proxy *p, uint32_t bytes_per_second)
 {
     atomic_store(&p->bytes_per_second, bytes_per_second);
-    command(p, THROTTLE);
+    command(p, WAKE);
 }
 
 uint32_t tcp_proxy_connections(const tcp_proxy *p)

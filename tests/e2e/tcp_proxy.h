@@ -21,6 +21,10 @@ void tcp_proxy_release(tcp_proxy *p);
 /* Towards whoever dialled at most so many bytes a second from now on; 0: no limit. */
 void tcp_proxy_throttle(tcp_proxy *p, uint32_t bytes_per_second);
 
+/* Every byte takes `delay_ms` from now on, and one piece in `loss` (0: none) 200 ms more, as TCP
+ * does that sends a lost packet again. */
+void tcp_proxy_worsen(tcp_proxy *p, uint32_t delay_ms, uint32_t loss);
+
 /* Connections made since the start. */
 uint32_t tcp_proxy_connections(const tcp_proxy *p);
 

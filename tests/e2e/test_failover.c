@@ -159,28 +159,30 @@ static void span_break(hard_request *h, const answer *a, uint32_t at)
 }
 
 /* One of each kind: undisturbed, and with the window that makes it stand where it hurts. */
-typedef struct hard_answer {
-    hard_request asked;
-    answer alone, broken;
-    gaggle_stream *stream;
-} hard_answer;
+typedef struct hard_answers {
+    hard_request asked[KINDS];
+    answer alone[KINDS], broken[KINDS];
+    gaggle_stream *streams[KINDS];
+} hard_answers;
 
-static void ask_undisturbed(gaggle_client *client, hard_answer *h, enum kind kind)
+static void ask_undisturbed(gaggle_client *client, hard_answers *all, enum kind kind)
 {
-    prepare(&h->asked, kind);
-    ask(client, &h->asked.request, &h->alone);
+    hard_request *asked = &all->asked[kind];
+    answer *alone = &all->alone[kind];
+    prepare(asked, kind);
+    ask(client, &asked->request, alone);
     uint32_t at = LIMIT_WINDOW_TOKENS_MIN + (uint32_t)kind;
-    if (kind == HALF_CHARACTERS) at = break_inside_character(&h->alone);
-    if (kind == UNENDING) assert_int_equal(answer_tokens(&h->alone), MIN_TOKENS + 1);
+    if (kind == HALF_CHARACTERS) at = break_inside_character(alone);
+    if (kind == UNENDING) assert_int_equal(answer_tokens(alone), MIN_TOKENS + 1);
     if (kind == STOPPED) {
-        span_break(&h->asked, &h->alone, at);
-        answer_free(&h->alone);
-        h->alone = (answer){0};
-        ask(client, &h->asked.request, &h->alone);
-        assert_int_equal(h->alone.reason, GAGGLE_FINISH_STOP);
-        assert_true(answer_tokens(&h->alone) > at);
+        span_break(asked, alone, at);
+        answer_free(alone);
+        *alone = (answer){0};
+        ask(client, &asked->request, alone);
+        assert_int_equal(alone->reason, GAGGLE_FINISH_STOP);
+        assert_true(answer_tokens(alone) > at);
     }
-    h->asked.request.window = at;
+    asked->request.window = at;
 }
 
 /* -- waiting ---------------------------------------------------------------------------------- */
@@ -207,29 +209,39 @@ static void wait_relayed(gaggle_client *client, uint64_t before, uint32_t count)
     cluster_wait(client, has_relayed, &wanted, "tokens");
 }
 
-/* All kinds undisturbed first; then all at once until each stands at its break. */
-static void stand_all(gaggle_client *client, hard_answer *answers)
+/* All at once, until each stands at its break. */
+static void stand(gaggle_client *client, hard_answers *all)
 {
     uint32_t tokens = 0;
-    for (enum kind k = 0; k < KINDS; k++)
-        ask_undisturbed(client, &answers[k], k);
     uint64_t before = relayed(client);
     for (enum kind k = 0; k < KINDS; k++) {
-        answers[k].stream = submit(client, &answers[k].asked.request);
-        tokens += answers[k].asked.request.window;
+        all->streams[k] = submit(client, &all->asked[k].request);
+        tokens += all->asked[k].request.window;
     }
     wait_relayed(client, before, tokens);
 }
 
-/* It must be what it was undisturbed. Returns how often it changed hands. */
-static uint32_t read_to_end(hard_answer *h, enum kind kind)
+/* All kinds undisturbed, then so. */
+static void stand_all(gaggle_client *client, hard_answers *all)
 {
-    answer_read(&h->broken, h->stream, SIZE_MAX);
-    gaggle_stream_close(h->stream);
-    assert_answers_equal(&h->alone, &h->broken, kind);
-    uint32_t continuations = h->broken.continuations;
-    answer_free(&h->alone);
-    answer_free(&h->broken);
+    for (enum kind k = 0; k < KINDS; k++)
+        ask_undisturbed(client, all, k);
+    stand(client, all);
+}
+
+/* Each must be what it was undisturbed. Returns how often they changed hands. */
+static uint32_t read_all(hard_answers *all)
+{
+    uint32_t continuations = 0;
+    answers_read_all(all->broken, all->streams, KINDS);
+    for (enum kind k = 0; k < KINDS; k++) {
+        gaggle_stream_close(all->streams[k]);
+        assert_answers_equal(&all->alone[k], &all->broken[k], k);
+        assert_false(all->broken[k].approximate);
+        continuations += all->broken[k].continuations;
+        answer_free(&all->alone[k]);
+        answer_free(&all->broken[k]);
+    }
     return continuations;
 }
 
@@ -275,17 +287,16 @@ static void test_every_kind_of_answer_outlives_its_workers(void **state)
     cluster c;
     start(&c, &two_workers);
     gaggle_client *client = cluster_client(&c);
-    hard_answer answers[KINDS] = {0};
-    stand_all(client, answers);
+    hard_answers all = {0};
+    stand_all(client, &all);
     uint32_t moved = streams_on(client, 0);
     assert_true(moved > 0 && moved < KINDS);
     kill_and_wait_forgotten(&c, client, 0);
     cluster_start_worker(&c, 0);
     cluster_kill_worker(&c, 1);
-    for (enum kind k = 0; k < KINDS; k++) {
-        uint32_t continuations = read_to_end(&answers[k], k);
-        assert_true(continuations >= 1 && continuations <= 2);
-    }
+    read_all(&all);
+    for (enum kind k = 0; k < KINDS; k++)
+        assert_in_range(all.broken[k].continuations, 1, 2);
     gaggle_client_destroy(client);
     cluster_stop(&c);
 }
@@ -313,6 +324,7 @@ static void test_first_and_last_token_are_breaks_as_well(void **state)
     gaggle_stream_close(s);
     assert_answers_equal(&alone, &first, 0);
     assert_true(first.continuations >= 1);
+    assert_false(first.approximate);
 
     cluster_start_worker(&c, victim);
     uint64_t before = relayed(client);
@@ -325,6 +337,7 @@ static void test_first_and_last_token_are_breaks_as_well(void **state)
     gaggle_stream_close(s);
     assert_answers_equal(&alone, &last, 1);
     assert_int_equal(last.continuations, 1);
+    assert_false(last.approximate);
 
     before = relayed(client);
     asked.request.window = LENGTH;
@@ -378,6 +391,7 @@ static void test_fifth_death_in_a_row_changes_nothing(void **state)
     gaggle_stream_close(s);
     assert_answers_equal(&alone, &broken, 0);
     assert_int_equal(broken.continuations, DEATHS);
+    assert_false(broken.approximate);
     answer_free(&alone);
     answer_free(&broken);
     gaggle_client_destroy(client);
@@ -449,17 +463,13 @@ static void check_away(void (*away)(cluster *c, uint32_t index),
     cluster c;
     start(&c, &two_workers);
     gaggle_client *client = cluster_client(&c);
-    hard_answer answers[KINDS] = {0};
-    stand_all(client, answers);
+    hard_answers all = {0};
+    stand_all(client, &all);
     uint32_t expected = streams_on(client, 0), absent = 0;
     away(&c, 0);
     cluster_wait(client, is_gone, &absent, "the end of an absent worker's grace");
-    uint32_t continuations = 0;
-    for (enum kind k = 0; k < KINDS; k++) {
-        if (k == KINDS / 2) back(&c, 0); /* half of them have still to go on */
-        continuations += read_to_end(&answers[k], k);
-    }
-    assert_int_equal(continuations, expected);
+    back(&c, 0);
+    assert_int_equal(read_all(&all), expected);
     cluster_wait_idle(client, 2);
     gaggle_client_destroy(client);
     cluster_stop(&c);
@@ -503,16 +513,13 @@ static void check_drain(const drain_case *d)
     cluster c;
     start(&c, &two_workers);
     gaggle_client *client = cluster_client(&c);
-    hard_answer answers[KINDS] = {0};
-    stand_all(client, answers);
+    hard_answers all = {0};
+    stand_all(client, &all);
     uint32_t expected = streams_on(client, 0);
     run_drain(&c, d->flags, 0);
     if (d->handed_over) assert_int_equal(process_wait(&c.workers[0]), 0);
 
-    uint32_t continuations = 0;
-    for (enum kind k = 0; k < KINDS; k++)
-        continuations += read_to_end(&answers[k], k);
-    assert_int_equal(continuations, d->handed_over ? expected : 0);
+    assert_int_equal(read_all(&all), d->handed_over ? expected : 0);
     if (!d->handed_over) assert_int_equal(process_wait(&c.workers[0]), 0);
     gaggle_client_destroy(client);
     cluster_stop(&c);
@@ -528,6 +535,30 @@ static void test_drain_with_a_limit_hands_answers_over(void **state)
 {
     (void)state;
     check_drain(&(drain_case){(const char *[]){"--limit", "200ms", NULL}, true});
+}
+
+/* One of the workers says when it will end. How fast workers are is known by then, or the router
+ * would not give it anything. */
+static void test_end_of_a_lifetime_hands_answers_over(void **state)
+{
+    (void)state;
+    cluster c;
+    start(&c, &two_workers);
+    gaggle_client *client = cluster_client(&c);
+    hard_answers all = {0};
+    for (enum kind k = 0; k < KINDS; k++)
+        ask_undisturbed(client, &all, k);
+    assert_int_equal(process_stop(&c.workers[0], SIGTERM), 0);
+    c.options.worker_args[0] = "--lifetime";
+    c.options.worker_args[1] = SANITIZED ? "20s" : "7s";
+    cluster_start_worker(&c, 0);
+    stand(client, &all);
+    uint32_t moved = streams_on(client, 0);
+    assert_true(moved > 0);
+    assert_int_equal(process_wait(&c.workers[0]), 0);
+    assert_int_equal(read_all(&all), moved);
+    gaggle_client_destroy(client);
+    cluster_stop(&c);
 }
 
 /* SIGTERM, and a new process under the same name. */
@@ -572,6 +603,7 @@ int main(void)
         cmocka_unit_test(test_cut_off_workers_answers_go_on_and_it_forgets_them),
         cmocka_unit_test(test_drained_worker_ends_with_its_answers),
         cmocka_unit_test(test_drain_with_a_limit_hands_answers_over),
+        cmocka_unit_test(test_end_of_a_lifetime_hands_answers_over),
         cmocka_unit_test(test_rolling_restart_of_workers_and_router_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

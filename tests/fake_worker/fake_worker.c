@@ -18,14 +18,14 @@ struct fake_worker {
     fake_worker_options options;
     session *session;
     uv_timer_t timer;
-    fake_stream *streams; /* [slots + slack], a number's low 12 bits are its place */
-    uint32_t open;
+    fake_stream *streams; /* [places]; a number's low 12 bits are its place */
+    uint32_t places, open;
     token_columns columns;
     double due_us; /* when the next step of a fixed rate is due */
-    char *text;
+    char *worker_id, *text;
 };
 
-enum { SLOT_COUNT = LIMIT_STREAMS_PER_LINK, SLOT_MASK = SLOT_COUNT - 1 };
+enum { PLACES_MAX = LIMIT_STREAMS_PER_LINK, PLACE_MASK = PLACES_MAX - 1, PLACES_FIRST = 16 };
 
 uint32_t fake_token(const id128 *request_id, uint32_t index)
 {
@@ -52,7 +52,7 @@ static void finish(fake_worker *w, fake_stream *s)
 static void step(fake_worker *w)
 {
     uint64_t now_us = clock_now_ns() / 1000;
-    for (uint32_t i = 0; i < SLOT_COUNT; i++) {
+    for (uint32_t i = 0; i < w->places; i++) {
         fake_stream *s = &w->streams[i];
         if (!s->used || s->next == s->length || s->next >= s->acked + s->window) continue;
         uint32_t token = fake_token(&s->id, s->next);
@@ -92,7 +92,7 @@ static void on_up(void *ctx, session *s, const msg_welcome *welcome)
 {
     (void)welcome;
     fake_worker *w = ctx;
-    memset(w->streams, 0, SLOT_COUNT * sizeof *w->streams);
+    w->places = 0;
     w->open = 0;
     token_columns_clear(&w->columns);
     const msg_model model = {
@@ -108,10 +108,33 @@ static void on_up(void *ctx, session *s, const msg_welcome *welcome)
     session_send(s, &e);
 }
 
+static void release(fake_worker *w, fake_stream *s)
+{
+    s->used = false;
+    w->open--;
+}
+
+/* The router gives out the lowest places first. */
+static fake_stream *open_place(fake_worker *w, uint32_t place)
+{
+    uint32_t count = w->places > 0 ? w->places : PLACES_FIRST;
+    while (count <= place)
+        count *= 2;
+    if (count > w->places) {
+        w->streams = mem_realloc(w->streams, count * sizeof *w->streams);
+        memset(w->streams + w->places, 0, (count - w->places) * sizeof *w->streams);
+        w->places = count;
+    }
+    return &w->streams[place];
+}
+
 static void take(fake_worker *w, const msg_submit *submit)
 {
-    fake_stream *s = &w->streams[submit->stream & SLOT_MASK];
-    CHECK(!s->used);
+    fake_stream *s = open_place(w, submit->stream & PLACE_MASK);
+    if (s->used) { /* its last acknowledgement is on the way; the router has let go of it */
+        CHECK(s->next == s->length);
+        release(w, s);
+    }
     *s = (fake_stream){.used = true,
                        .id = submit->request_id,
                        .number = submit->stream,
@@ -122,22 +145,20 @@ static void take(fake_worker *w, const msg_submit *submit)
 
 static fake_stream *find(fake_worker *w, uint32_t number)
 {
-    fake_stream *s = &w->streams[number & SLOT_MASK];
+    uint32_t place = number & PLACE_MASK;
+    if (place >= w->places) return NULL;
+    fake_stream *s = &w->streams[place];
     return s->used && s->number == number ? s : NULL;
-}
-
-static void release(fake_worker *w, fake_stream *s)
-{
-    s->used = false;
-    w->open--;
 }
 
 static void on_envelope(void *ctx, session *from, const envelope *e, const error *refused)
 {
-    (void)from;
     fake_worker *w = ctx;
     if (refused != NULL) return;
-    if (e->kind == ENVELOPE_SUBMIT) take(w, &e->submit);
+    if (e->kind == ENVELOPE_SUBMIT) {
+        take(w, &e->submit);
+        if (w->options.tokens_per_second == 0 && session_is_idle(from)) step(w);
+    }
     for (size_t i = 0; e->kind == ENVELOPE_ACK && i < e->ack.count; i++) {
         fake_stream *s = find(w, e->ack.stream[i]);
         if (s == NULL) continue;
@@ -169,7 +190,7 @@ status fake_worker_start(fake_worker **out, uv_loop_t *loop, session_hub *hub,
         .on_up = on_up, .on_envelope = on_envelope, .on_idle = on_idle, .on_closed = on_closed};
     fake_worker *w = mem_calloc(1, sizeof *w);
     w->options = *options;
-    w->streams = mem_calloc(SLOT_COUNT, sizeof *w->streams);
+    w->options.worker_id = w->worker_id = mem_strdup(options->worker_id);
     w->text = mem_calloc(1, options->text_bytes + 1);
     memset(w->text, 'x', options->text_bytes);
     const session_dial_options dial = {.urls = &options->router,
@@ -184,7 +205,8 @@ status fake_worker_start(fake_worker **out, uv_loop_t *loop, session_hub *hub,
     }
     CHECK(uv_timer_init(loop, &w->timer) == 0);
     w->timer.data = w;
-    uv_timer_start(&w->timer, on_timer, 1, 1);
+    uint32_t tick_ms = options->tick_ms > 0 ? options->tick_ms : 1;
+    uv_timer_start(&w->timer, on_timer, tick_ms, tick_ms);
     *out = w;
     return ST_OK;
 }
@@ -194,6 +216,7 @@ void fake_worker_destroy(fake_worker *w)
     if (w == NULL) return;
     token_columns_free(&w->columns);
     mem_free(w->streams);
+    mem_free(w->worker_id);
     mem_free(w->text);
     mem_free(w);
 }

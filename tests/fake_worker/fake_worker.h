@@ -11,12 +11,13 @@
 typedef struct fake_worker fake_worker;
 
 typedef struct fake_worker_options {
-    const char *router; /* URL */
-    const char *worker_id;
+    const char *router;    /* URL; outlives it, as `model` does */
+    const char *worker_id; /* copied */
     const char *model;
     uint32_t slots;
     uint32_t text_bytes;      /* a token */
     double tokens_per_second; /* over all streams; 0 = as fast as it goes */
+    uint32_t tick_ms;         /* it looks whether a token is due so often; 0 = 1 */
 } fake_worker_options;
 
 MUST_USE status fake_worker_start(fake_worker **out, uv_loop_t *loop, session_hub *hub,

@@ -10,8 +10,9 @@
  *   sim_engine.c   engine_thread.h and request_prepare(): a model whose answers are known
  *   sim_memory.c   malloc() and friends, counted
  *
- * sim_router.c, sim_worker.c and sim_client.c are the processes: they start, hang, crash, drain and
- * come back. sim_run.c draws a cluster and its troubles from a seed, runs it and judges it.
+ * sim_router.c, sim_worker.c, sim_client.c and sim_stranger.c are the processes: they start, hang,
+ * crash, drain and come back. sim_run.c draws a cluster and its troubles from a seed, runs it and
+ * judges it.
  *
  * Everything random comes from the seed, so a seed is a replay. Events at the same microsecond come
  * in random order, except that the messages of one direction of one connection stay in order. */
@@ -239,6 +240,8 @@ bool sim_client_is_up(const sim_client *c);
 bool sim_client_is_done(const sim_client *c);  /* every wish has ended */
 bool sim_client_is_empty(const sim_client *c); /* and the library knows of none any more */
 sim_process *sim_client_process(sim_client *c);
+/* Whoever asked this has granted tokens below this index; UINT32_MAX: nobody asks it now. */
+uint32_t sim_client_credit_end(const sim_client *c, const sim_question *q);
 void sim_client_dump(const sim_client *c);
 
 /* The request asked for last, by any client. */
@@ -259,7 +262,7 @@ typedef struct sim_rules {
     bool lost;           /* an answer ends with UNAVAILABLE: its workers were lost too often */
     bool continued;      /* another worker goes on with an answer */
     bool early_deadline; /* clocks disagree */
-    bool claimed;        /* a router that restarted does not know whose a request is */
+    bool claimed;        /* a router that adopts a request does not know whose it is */
 } sim_rules;
 
 extern sim_rules sim_allowed;
@@ -269,6 +272,9 @@ typedef struct sim_totals {
     sim_ends ends;
     size_t peak_bytes;
 } sim_totals;
+
+/* sim_client_credit_end() of whichever client it is. */
+uint32_t sim_credit_end(const sim_question *q);
 
 /* Run one cluster. False: it failed, and `world.failure` says how. */
 bool sim_run(uint64_t seed, bool verbose, sim_totals *totals);

@@ -340,6 +340,17 @@ void sim_client_dump(const sim_client *c)
     }
 }
 
+uint32_t sim_client_credit_end(const sim_client *c, const sim_question *q)
+{
+    for (uint32_t i = 0; i < c->wish_count; i++) {
+        const wish *w = &c->wishes[i];
+        if (w->question.hash != q->hash || w->state != WISH_OPEN) continue;
+        const stream_core *core = &w->stream->core;
+        return core->window > 0 ? core->acked + core->window : UINT32_MAX;
+    }
+    return UINT32_MAX;
+}
+
 sim_client *sim_client_create(uint32_t number, uint32_t routers, const sim_wish *wishes,
                               uint32_t wish_count, sim_ends *ends)
 {

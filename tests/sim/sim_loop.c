@@ -214,14 +214,18 @@ void sim_leap(sim_process *p, uint64_t by_us)
         sift_down(i, world.heap[i]);
 }
 
+/* Time stands still meanwhile, so timers, which may be started again and again, come last. */
 void sim_run_out(sim_process *p)
 {
     p->frozen_until_us = 0;
     for (uint32_t ran = 0;; ran++) {
         sim_event *first = NULL;
-        for (uint32_t i = 0; i < world.event_count; i++)
-            if (world.heap[i]->owner == p && (first == NULL || before(world.heap[i], first)))
-                first = world.heap[i];
+        for (uint32_t i = 0; i < world.event_count; i++) {
+            sim_event *e = world.heap[i];
+            if (e->owner != p) continue;
+            if (first == NULL || (e->timer == first->timer ? before(e, first) : first->timer))
+                first = e;
+        }
         if (first == NULL) return;
         CHECK(ran < RUN_OUT_EVENTS_MAX);
         happen(first);

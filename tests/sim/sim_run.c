@@ -13,6 +13,7 @@
 enum {
     NODES_MAX = 4,
     WISHES_MAX = 40,
+    TWO_ROUTERS_PERCENT = 25,
     WATCH_US = 100000,
     MANY_WORKERS = 10000, /* no answer loses so many */
     EVENTS_MAX = 3000000,
@@ -25,7 +26,15 @@ static const uint64_t SETTLED_US = 120000000; /* all have ended, and something i
 sim_rules sim_allowed;
 
 /* For what is drawn (sim_draw_for). */
-enum { DRAW_NETWORK, DRAW_CLUSTER, DRAW_WORKER, DRAW_CLIENT, DRAW_STRANGER, DRAW_TROUBLE };
+enum {
+    DRAW_NETWORK,
+    DRAW_CLUSTER,
+    DRAW_WORKER,
+    DRAW_CLIENT,
+    DRAW_STRANGER,
+    DRAW_TROUBLE,
+    DRAW_ROUTER
+};
 #define PURPOSE(what, which, count)                                                                \
     (((uint64_t)DRAW_##what << 48) + ((uint64_t)(which) << 32) + (count))
 
@@ -70,6 +79,16 @@ struct run {
     sim_totals *totals;
     core_options core;
 };
+
+static run now; /* the one that is going on */
+
+uint32_t sim_credit_end(const sim_question *q)
+{
+    uint32_t end = UINT32_MAX;
+    for (uint32_t i = 0; i < now.client_count && end == UINT32_MAX; i++)
+        if (now.clients[i] != NULL) end = sim_client_credit_end(now.clients[i], q);
+    return end;
+}
 
 static bool calm(const run *r)
 {
@@ -237,7 +256,8 @@ static void draw_troubles(run *r)
     sim_allowed = (sim_rules){
         .lost = pauses > 0 && r->core.continuations_max<MANY_WORKERS, .continued = pauses> 0,
         .early_deadline = t[TROUBLE_LEAP].pause_ms > 0,
-        .claimed = t[TROUBLE_KILL_ROUTER].pause_ms + t[TROUBLE_DRAIN_ROUTER].pause_ms > 0,
+        .claimed = r->router_count > 1 ||
+                   t[TROUBLE_KILL_ROUTER].pause_ms + t[TROUBLE_DRAIN_ROUTER].pause_ms > 0,
     };
 }
 
@@ -248,7 +268,6 @@ static void stranger_leaves(void *ctx)
 
 static void draw_routers(run *r)
 {
-    r->router_count = 1;
     r->core = core_options_default();
     r->core.client_grace_ms = sim_between(1000, 6000);
     r->core.worker_grace_ms = sim_between(300, 4000);
@@ -302,6 +321,8 @@ static void draw_cluster(run *r)
     uint32_t latency_us = sim_between(20, sim_chance(30) ? 80000 : 1000);
     uint32_t jitter_us = sim_pick(20000);
     sim_network_begin(latency_us, jitter_us, sim_between(2, 64) * 1024);
+    sim_draw_for(PURPOSE(ROUTER, 0, 0));
+    r->router_count = sim_chance(TWO_ROUTERS_PERCENT) ? 2 : 1;
     sim_draw_for(PURPOSE(CLUSTER, 0, 0));
     r->calm_us = world.now_us + for_us(12000) + 500000;
     r->worker_count = sim_between(1, NODES_MAX);
@@ -416,10 +437,9 @@ static void run_all(run *r)
 
 bool sim_run(uint64_t seed, bool verbose, sim_totals *totals)
 {
-    static run r; /* survives the jump */
-    r = (run){.totals = totals};
+    now = (run){.totals = totals};
     sim_begin(seed, verbose);
     if (setjmp(world.escape) != 0) return false; /* what the broken run held stays behind */
-    run_all(&r);
+    run_all(&now);
     return true;
 }

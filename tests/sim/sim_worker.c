@@ -51,7 +51,7 @@ void sim_worker_start(sim_worker *w)
     snprintf(id, sizeof id, "w%u", w->number);
     sim_engine_next_speed(&w->speed);
     const router_link_options options = {
-        .dial = {.urls = urls, .url_count = w->routers, .name = id},
+        .dial = {.urls = urls, .url_count = w->routers},
         .worker_id = id,
         .model_name = "model",
         .device = "simulated",

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "common/json.h"
@@ -231,28 +232,15 @@ static void test_ps_shows_the_fleet(void **state)
     assert_int_equal(gaggle_with(&p, "ps", NULL), 0);
     assert_says(program_out(&p), "router fake 1, up 1:02:03");
     assert_says(program_out(&p), "fake-model");
-    assert_says(program_out(&p), "2/8");
+    assert_says(program_out(&p), "2+1/8");
     assert_says(program_out(&p), "25%");
-    assert_says(program_out(&p), "1.5 ms");
+    assert_says(program_out(&p), "1.5ms");
     assert_says(program_out(&p), "lost");
     assert_int_equal(gaggle_with(&p, "ps --json", NULL), 0);
     json_t *json = parsed(&p);
     assert_int_equal(json_integer_value(json_object_get(json, "tokens_total")), 5000000000);
     assert_int_equal(json_array_size(json_object_get(json, "workers")), 2);
     json_decref(json);
-    fake_service_stop(&service);
-}
-
-static void test_chat_answers_line_by_line(void **state)
-{
-    (void)state;
-    fake_service_start(&service, &(fake_plan){.tokens = 10});
-    program p;
-    assert_int_equal(gaggle_with(&p, "chat --system Be+brief", "One\n\n/reset\nTwo\n"), 0);
-    char *text = expected_text(10), twice[512];
-    snprintf(twice, sizeof twice, "%s\n%s\n", text, text);
-    assert_string_equal(program_out(&p), twice);
-    mem_free(text);
     fake_service_stop(&service);
 }
 
@@ -272,6 +260,79 @@ static void terminal_says(int terminal, const char *text)
         if (got <= 0) fail_msg("'%s' never came; '%s' did", text, seen + from);
         used += (size_t)got;
     }
+}
+
+static void expect_lines_within(const char *text, size_t columns)
+{
+    for (size_t size; *text != '\0'; text += size + (text[size] == '\n')) {
+        size = strcspn(text, "\n");
+        if (size > columns) fail_msg("longer than %zu: %.*s", columns, (int)size, text);
+    }
+}
+
+static void test_top_takes_one_picture(void **state)
+{
+    (void)state;
+    fake_service_start(&service, &(fake_plan){0});
+    program p;
+    assert_int_equal(gaggle_with(&p, "top --once --interval 100ms", NULL), 0);
+    assert_says(program_out(&p), "router fake 1, up 1:02:03");
+    assert_says(program_out(&p), "2+1/8");
+    assert_null(strchr(program_out(&p), '\x1b'));
+    expect_lines_within(program_out(&p), 79);
+    fake_service_stop(&service);
+    assert_int_equal(gaggle_with(&p, "top --once --offline-ms 200", NULL), 1);
+}
+
+static void test_top_leaves_the_terminal_as_it_was(void **state)
+{
+    (void)state;
+    fake_service_start(&service, &(fake_plan){0});
+    int terminal;
+    struct winsize size = {.ws_row = 24, .ws_col = 80};
+    pid_t pid = forkpty(&terminal, NULL, NULL, &size);
+    if (pid < 0) {
+        printf("skipped: no pseudo-terminal here\n");
+        fake_service_stop(&service);
+        skip();
+    }
+    if (pid == 0) {
+        execl(GAGGLE_CLI, GAGGLE_CLI, "top", "-i", "100ms", "--router", service.url, (char *)NULL);
+        _exit(127);
+    }
+    alarm(60);
+    terminal_says(terminal, "\x1b[?1049h");
+    terminal_says(terminal, "WORKER");
+    terminal_says(terminal, "\x1b[J");
+    terminal_says(terminal, "WORKER"); /* and once more */
+    struct termios modes;
+    assert_int_equal(tcgetattr(terminal, &modes), 0);
+    assert_true((modes.c_lflag & ECHO) != 0 && (modes.c_lflag & ICANON) != 0);
+    assert_int_equal(write(terminal, "\x03", 1), 1);
+    terminal_says(terminal, "\x1b[?25h\x1b[?1049l");
+    char rest[256];
+    while (read(terminal, rest, sizeof rest) > 0) {
+    }
+    int ended;
+    assert_int_equal(waitpid(pid, &ended, 0), pid);
+    assert_true(WIFEXITED(ended));
+    assert_int_equal(WEXITSTATUS(ended), 130);
+    alarm(0);
+    close(terminal);
+    fake_service_stop(&service);
+}
+
+static void test_chat_answers_line_by_line(void **state)
+{
+    (void)state;
+    fake_service_start(&service, &(fake_plan){.tokens = 10});
+    program p;
+    assert_int_equal(gaggle_with(&p, "chat --system Be+brief", "One\n\n/reset\nTwo\n"), 0);
+    char *text = expected_text(10), twice[512];
+    snprintf(twice, sizeof twice, "%s\n%s\n", text, text);
+    assert_string_equal(program_out(&p), twice);
+    mem_free(text);
+    fake_service_stop(&service);
 }
 
 static void test_chat_on_a_terminal_edits_cancels_and_leaves(void **state)
@@ -353,6 +414,8 @@ int main(void)
         cmocka_unit_test(test_wrong_use_exits_2_with_a_hint),
         cmocka_unit_test(test_help_fits_a_screen),
         cmocka_unit_test(test_ps_shows_the_fleet),
+        cmocka_unit_test(test_top_takes_one_picture),
+        cmocka_unit_test(test_top_leaves_the_terminal_as_it_was),
         cmocka_unit_test(test_chat_answers_line_by_line),
         cmocka_unit_test(test_chat_on_a_terminal_edits_cancels_and_leaves),
         cmocka_unit_test(test_tokenize_goes_there_and_back),

@@ -257,6 +257,43 @@ static void test_a_peer_that_only_answers_pings_lives_while_we_talk(void **state
     house_free(&h);
 }
 
+/* Its own messages would otherwise be answer enough to any Ping. */
+static void test_the_round_trip_to_a_busy_worker_is_measured(void **state)
+{
+    (void)state;
+    house h = {.on_idle = send_on_idle};
+    house_open(&h, hub, TCP, "measure");
+    talker client = {0}, worker = {.on_idle = send_on_idle};
+    connect_talker(&loop, hub, &client, &h, TCP, "measure");
+    session *of_client = h.talkers->s;
+    test_url url = dial_url(TCP, "measure", session_listener_port(h.listener));
+    const char *urls[] = {url.text};
+    session_dial_options options = dial_options(TCP, urls);
+    options.role = ROLE_WORKER;
+    error err;
+    assert_int_equal(session_dial(&worker.s, hub, &options, &talker_handlers, &worker, &err),
+                     ST_OK);
+    assert_true(run_until_at_least(&loop, &h.ups, 2));
+    session *of_worker = h.talkers->s;
+    assert_int_equal(session_rtt_us(of_worker), 0);
+    uint64_t start_ms = clock_now_ms();
+    while (session_rtt_us(of_worker) == 0 && clock_now_ms() - start_ms < 5000)
+        uv_run(&loop, UV_RUN_ONCE);
+    assert_in_range(session_rtt_us(of_worker), 1, 5000000);
+    assert_int_equal(session_rtt_us(of_client), 0);
+    assert_int_equal(session_rtt_us(worker.s), 0);
+    session_close(client.s, "done");
+    session_close(worker.s, "done");
+    assert_true(run_until_at_least(&loop, &h.downs, 2));
+    session_traffic got = session_hub_traffic(hub, ROLE_CLIENT);
+    assert_true(got.received_messages > 0 && got.received_bytes > got.received_messages);
+    assert_true(got.sent_messages > 0 && got.sent_bytes > got.sent_messages);
+    assert_true(run_until_at_least(&loop, &client.closeds, 1));
+    assert_true(run_until_at_least(&loop, &worker.closeds, 1));
+    session_listener_close(h.listener);
+    house_free(&h);
+}
+
 static void test_a_loop_that_stood_still_kills_nobody(void **state)
 {
     (void)state;
@@ -382,6 +419,7 @@ int main(int argc, char **argv)
         TEST(test_a_stopped_process_is_dead_and_comes_back_when_it_goes_on),
         TEST(test_idle_sessions_stay_up),
         TEST(test_a_peer_that_only_answers_pings_lives_while_we_talk),
+        TEST(test_the_round_trip_to_a_busy_worker_is_measured),
         TEST(test_a_loop_that_stood_still_kills_nobody),
         TEST(test_who_does_not_say_hello_in_time_is_told_and_closed),
         TEST(test_a_client_that_asks_and_never_reads_is_closed_before_it_fills_memory),

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-enum { COMMANDS_MAX = 64, OUTPUT_SIZE = 1 << 17, NAMES_MAX = 256, COLUMNS = 80, LINES = 28 };
+enum { COMMANDS_MAX = 64, OUTPUT_SIZE = 1 << 17, NAMES_MAX = 512, COLUMNS = 80, LINES = 28 };
 
 static char commands[COMMANDS_MAX][64];
 static size_t command_count;

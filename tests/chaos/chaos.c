@@ -1,0 +1,401 @@
+/* gaggle-chaos: a cluster of real processes for which nothing goes right, for as long as one likes.
+ *
+ *   gaggle-chaos              Streams over CPU workers of the bundled model, each a request of a
+ *                             pool that was answered alone before, again and again. Meanwhile
+ *                             workers, the router and a visiting client are killed, stopped and
+ *                             ended, links are cut, some for longer than any grace. Every answer's
+ *                             ids and text must be those of its request alone.
+ *   gaggle-chaos --slow       A client that gets 10 bytes a second instead, beside one that is
+ *                             well: the router's memory must not grow.
+ *
+ * In the end every block of every worker must be free. tests/chaos/run.sh sets up what it needs. */
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/options.h"
+#include "tests/e2e/answers.h"
+
+enum {
+    POOL = 24,
+    CLIENTS = 4,
+    STREAMS_MAX = 2048,
+    TURN_MS = 20,
+    AWAY_MS_MAX = 10000,
+    DOWN_MS_MAX = 3000,
+    BLOW_MS_MIN = 300,
+    BLOW_MS_MAX = 2500,
+    SHOW_MS = 10000,
+    QUIET_MS = 120000, /* for all to end when nothing is done to them any more */
+};
+
+/* -- settings -------------------------------------------------------------------------------- */
+
+static uint32_t seconds = 600, stream_count = 200, worker_count = 4, answer_tokens_max = 300;
+static uint32_t delay_ms = 50, loss = 100;
+static uint64_t seed = 1;
+static bool slow;
+
+static const option_row rows[] = {
+    {"seconds", 's', OPTION_U32, &seconds, "S", .help = "how long [600]", .min = 1, .max = 86400},
+    {"streams", 'n', OPTION_U32, &stream_count, "N", .help = "answers at once [200]", .min = 1,
+     .max = STREAMS_MAX},
+    {"workers", 'w', OPTION_U32, &worker_count, "N", .help = "[4]", .min = 1,
+     .max = CLUSTER_WORKERS_MAX},
+    {"tokens", 't', OPTION_U32, &answer_tokens_max, "N", .help = "of an answer [300]", .min = 1,
+     .max = 900},
+    {"delay-ms", 0, OPTION_U32, &delay_ms, "MS", .help = "of every link [50]", .max = 10000},
+    {"loss", 0, OPTION_U32, &loss, "N", .help = "one piece in N is late by 200 ms [100]",
+     .max = 1000000},
+    {"seed", 0, OPTION_U64, &seed, "N", .help = "of what happens when [1]", .min = 1, .max = 1e18},
+    {"slow", 0, OPTION_FLAG, &slow, NULL, .help = "a slow reader instead"},
+};
+
+static uint32_t random_below(uint32_t bound)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (uint32_t)((seed >> 16) % bound);
+}
+
+/* -- the streams: their events come on their clients' threads --------------------------------- */
+
+typedef struct slot {
+    gaggle_client *client;
+    gaggle_stream *stream;
+    uint32_t number;  /* of its request in the pool */
+    size_t ids, text; /* bytes heard */
+    _Atomic bool ended;
+} slot;
+
+static answer pool[POOL];
+static slot slots[STREAMS_MAX];
+static _Atomic uint64_t answers, tokens, continuations, approximate, refused, lost, wrong;
+
+static bool goes_on(const buffer *alone, size_t *heard, const void *bytes, size_t size)
+{
+    if (*heard + size > alone->size) return false;
+    bool equal = size == 0 || memcmp(alone->data + *heard, bytes, size) == 0;
+    *heard += size;
+    return equal;
+}
+
+static void say_wrong(const slot *s, const gaggle_stream *stream, const char *what)
+{
+    char id[33];
+    gaggle_stream_id(stream, id);
+    fprintf(stderr, "WRONG request=%s number=%u after %zu tokens: %s\n", id, s->number,
+            s->ids / sizeof(uint32_t), what);
+    atomic_fetch_add(&wrong, 1);
+}
+
+static void on_event(void *ctx, gaggle_stream *stream, const gaggle_event *event)
+{
+    slot *s = ctx;
+    const answer *alone = &pool[s->number];
+    if (event->type == GAGGLE_TOKENS) {
+        atomic_fetch_add(&tokens, event->count);
+        if (!goes_on(&alone->ids, &s->ids, event->ids, event->count * sizeof(uint32_t)) ||
+            !goes_on(&alone->text, &s->text, event->text, event->text_size))
+            say_wrong(s, stream, "tokens that are not those of the request alone");
+        return;
+    }
+    if (event->error != NULL && s->ids == 0 && event->error->retry_after_ms > 0) {
+        atomic_fetch_add(&refused, 1); /* nobody was there to take it */
+    } else if (event->error != NULL) {
+        fprintf(stderr, "LOST number=%u after %zu tokens: %s\n", s->number,
+                s->ids / sizeof(uint32_t), event->error->text);
+        atomic_fetch_add(&lost, 1);
+    } else {
+        if (s->ids != alone->ids.size || s->text != alone->text.size ||
+            event->reason != alone->reason)
+            say_wrong(s, stream, "not the end of the request alone");
+        atomic_fetch_add(&answers, 1);
+        atomic_fetch_add(&continuations, event->continuations);
+        atomic_fetch_add(&approximate, event->approximate);
+    }
+    atomic_store(&s->ended, true);
+}
+
+static void begin(slot *s)
+{
+    mixed_request m;
+    s->number = random_below(POOL);
+    s->ids = s->text = 0;
+    atomic_store(&s->ended, false);
+    prepare_mixed(&m, s->number, answer_tokens_max);
+    m.request.on_event = on_event;
+    m.request.ctx = s;
+    gaggle_stream *stream;
+    gaggle_error err;
+    CHECK(gaggle_submit(&stream, s->client, &m.request, &err) == GAGGLE_OK);
+    s->stream = stream;
+}
+
+/* Those that have ended are closed, and begun again while there is time. Returns how many run. */
+static uint32_t turn_over(bool again)
+{
+    uint32_t running = 0;
+    for (uint32_t i = 0; i < stream_count; i++) {
+        slot *s = &slots[i];
+        if (s->stream != NULL && atomic_load(&s->ended)) {
+            gaggle_stream_close(s->stream);
+            s->stream = NULL;
+        }
+        if (s->stream == NULL && again) begin(s);
+        running += s->stream != NULL;
+    }
+    return running;
+}
+
+/* -- what is done to whom --------------------------------------------------------------------- */
+
+typedef struct victim {
+    uint64_t back_ms; /* 0: it is well */
+    bool stopped, held;
+} victim;
+
+enum blow {
+    KILL_WORKER,
+    END_WORKER,
+    STOP_WORKER,
+    CUT_WORKER,
+    HOLD_WORKER,
+    CUT_CLIENT,
+    HOLD_CLIENT,
+    KILL_ROUTER,
+    END_ROUTER,
+    KILL_VISITOR,
+    BLOWS
+};
+static const char *const blow_names[BLOWS] = {
+    "worker_killed", "worker_ended", "worker_stopped", "worker_cut",   "worker_held",
+    "client_cut",    "client_held",  "router_killed",  "router_ended", "client_killed",
+};
+
+typedef struct storm {
+    cluster c;
+    tcp_proxy *cables[CLIENTS];
+    gaggle_client *clients[CLIENTS], *watcher;
+    victim workers[CLUSTER_WORKERS_MAX], cut_clients[CLIENTS];
+    process visitor;
+    uint32_t count[BLOWS];
+    uint64_t next_ms;
+} storm;
+
+static void visit(storm *s)
+{
+    process_start(&s->visitor, "gaggle",
+                  (const char *[]){"complete", "--router", s->c.client_url, "--ignore-eos",
+                                   "--max-tokens", "900", "Once upon a time", NULL},
+                  false);
+}
+
+static void strike_worker(storm *s, enum blow what, uint64_t now_ms)
+{
+    uint32_t index = random_below(worker_count);
+    victim *v = &s->workers[index];
+    process *p = &s->c.workers[index];
+    if (v->back_ms != 0 || p->pid == 0) return;
+    s->count[what]++;
+    uint32_t away_ms = 1 + random_below(AWAY_MS_MAX);
+    if (what == KILL_WORKER) {
+        cluster_kill_worker(&s->c, index);
+        away_ms = 1 + random_below(DOWN_MS_MAX);
+    } else if (what == END_WORKER) {
+        kill(p->pid, SIGTERM);
+    } else if (what == STOP_WORKER) {
+        kill(p->pid, SIGSTOP);
+        v->stopped = true;
+    } else if (what == CUT_WORKER) {
+        tcp_proxy_cut(s->c.worker_cables[index]);
+        return;
+    } else {
+        tcp_proxy_hold(s->c.worker_cables[index]);
+        v->held = true;
+    }
+    v->back_ms = now_ms + away_ms;
+}
+
+static void strike(storm *s, uint64_t now_ms)
+{
+    static const enum blow often[] = {
+        KILL_WORKER, KILL_WORKER, KILL_WORKER, END_WORKER,  STOP_WORKER, STOP_WORKER, CUT_WORKER,
+        HOLD_WORKER, HOLD_WORKER, CUT_CLIENT,  HOLD_CLIENT, KILL_ROUTER, END_ROUTER,  KILL_VISITOR};
+    enum blow what = often[random_below(sizeof often / sizeof *often)];
+    uint32_t index = random_below(CLIENTS);
+    if (what <= HOLD_WORKER) {
+        strike_worker(s, what, now_ms);
+        return;
+    }
+    s->count[what]++;
+    if (what == CUT_CLIENT) {
+        tcp_proxy_cut(s->cables[index]);
+    } else if (what == HOLD_CLIENT) {
+        tcp_proxy_hold(s->cables[index]);
+        s->cut_clients[index] = (victim){.back_ms = now_ms + 1 + random_below(AWAY_MS_MAX)};
+    } else if (what == KILL_ROUTER) {
+        cluster_restart_router(&s->c);
+    } else if (what == END_ROUTER) {
+        cluster_replace_router(&s->c);
+    } else {
+        process_stop(&s->visitor, SIGKILL);
+        visit(s);
+    }
+}
+
+/* Whose time has come is well again; everybody, with `all`. */
+static void heal(storm *s, uint64_t now_ms, bool all)
+{
+    for (uint32_t i = 0; i < worker_count; i++) {
+        victim *v = &s->workers[i];
+        process *p = &s->c.workers[i];
+        int end;
+        if (p->pid != 0 && process_has_ended(p, &end) && end != 0) {
+            fprintf(stderr, "WRONG worker w%u ended by itself with status %d\n", i, end);
+            atomic_fetch_add(&wrong, 1);
+        }
+        if (!all && now_ms < v->back_ms) continue;
+        if (v->stopped) kill(p->pid, SIGCONT);
+        if (v->held) tcp_proxy_release(s->c.worker_cables[i]);
+        *v = (victim){0};
+        if (p->pid == 0) cluster_launch_worker(&s->c, i);
+    }
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        if (s->cut_clients[i].back_ms == 0 || (!all && now_ms < s->cut_clients[i].back_ms))
+            continue;
+        tcp_proxy_release(s->cables[i]);
+        s->cut_clients[i] = (victim){0};
+    }
+}
+
+/* -- the frame ----------------------------------------------------------------------------------
+ */
+
+static void pause_turn(void)
+{
+    const struct timespec t = {.tv_nsec = TURN_MS * 1000 * 1000};
+    nanosleep(&t, NULL);
+}
+
+static long resident_kib(pid_t pid)
+{
+    char path[64], line[256];
+    long kib = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (f == NULL) return 0;
+    while (fgets(line, sizeof line, f) != NULL)
+        sscanf(line, "VmRSS: %ld", &kib);
+    fclose(f);
+    return kib;
+}
+
+static void show(const storm *s, uint64_t since_ms)
+{
+    printf("%5.0f s  answers=%llu tokens=%llu continuations=%llu approximate=%llu refused=%llu "
+           "lost=%llu wrong=%llu router_kib=%ld\n",
+           (double)since_ms / 1000, (unsigned long long)answers, (unsigned long long)tokens,
+           (unsigned long long)continuations, (unsigned long long)approximate,
+           (unsigned long long)refused, (unsigned long long)lost, (unsigned long long)wrong,
+           resident_kib(s->c.router.pid));
+    fflush(stdout);
+}
+
+static void set_up(storm *s)
+{
+    cluster_start(&s->c, &(cluster_options){
+                             .workers = worker_count,
+                             .model = bundled_model(),
+                             .worker_args = {"--drain-ms", "2000"},
+                             .router_args = {"--worker-grace-ms", "1000", "--client-grace-ms",
+                                             "12000", "--max-continuations", "1000", "--drain-ms",
+                                             "200", "--stall-ms", slow ? "600000" : "30000"}});
+    s->watcher = cluster_client(&s->c);
+    run_alone(s->watcher, pool, POOL, answer_tokens_max);
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        s->cables[i] = tcp_proxy_start(s->c.client_port);
+        s->clients[i] = cluster_client_through(&s->c, s->cables[i]);
+        tcp_proxy_worsen(s->cables[i], delay_ms, loss);
+    }
+    for (uint32_t i = 0; i < worker_count; i++)
+        tcp_proxy_worsen(s->c.worker_cables[i], delay_ms, loss);
+    for (uint32_t i = 0; i < stream_count; i++)
+        slots[i].client = s->clients[i % CLIENTS];
+}
+
+static void tear_down(storm *s)
+{
+    cluster_wait_idle(s->watcher, worker_count);
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        gaggle_client_destroy(s->clients[i]);
+        tcp_proxy_stop(s->cables[i]);
+    }
+    gaggle_client_destroy(s->watcher);
+    for (uint32_t i = 0; i < worker_count; i++)
+        tcp_proxy_worsen(s->c.worker_cables[i], 0, 0);
+    cluster_stop(&s->c);
+}
+
+static void run(storm *s)
+{
+    uint64_t begun_ms = clock_now_ms(), shown_ms = begun_ms, end_ms = begun_ms + 1000ull * seconds;
+    uint64_t now_ms;
+    if (slow) {
+        turn_over(true);
+        tcp_proxy_throttle(s->cables[0], 10);
+    } else {
+        visit(s);
+    }
+    for (; (now_ms = clock_now_ms()) < end_ms; pause_turn()) {
+        turn_over(true);
+        if (now_ms - shown_ms >= SHOW_MS) {
+            show(s, now_ms - begun_ms);
+            shown_ms = now_ms;
+        }
+        if (slow) continue;
+        heal(s, now_ms, false);
+        if (now_ms < s->next_ms) continue;
+        strike(s, now_ms);
+        s->next_ms = now_ms + BLOW_MS_MIN + random_below(BLOW_MS_MAX - BLOW_MS_MIN);
+    }
+    process_stop(&s->visitor, SIGKILL);
+    tcp_proxy_throttle(s->cables[0], 0);
+    while (turn_over(false) > 0 && clock_now_ms() < end_ms + QUIET_MS) {
+        heal(s, clock_now_ms(), true);
+        pause_turn();
+    }
+    heal(s, clock_now_ms(), true);
+    show(s, clock_now_ms() - begun_ms);
+    for (uint32_t i = 0; i < BLOWS && !slow; i++)
+        printf("%s=%u ", blow_names[i], s->count[i]);
+    putchar('\n');
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    const option_table table = {.usage = "gaggle-chaos [options]",
+                                .about = "Answers through everything that can go wrong.",
+                                .rows = rows,
+                                .row_count = sizeof rows / sizeof *rows};
+    error err;
+    if (options_parse(&table, argc, argv, NULL, &err) != ST_OK) {
+        fprintf(stderr, "gaggle-chaos: %s\n", err.text);
+        return 2;
+    }
+    static storm s;
+    set_up(&s);
+    run(&s);
+    uint32_t left = turn_over(false);
+    if (left == 0) tear_down(&s);
+    bool passed = left == 0 && atomic_load(&wrong) == 0 && atomic_load(&lost) == 0;
+    printf("%s: %u of %u streams hang\n", passed ? "passed" : "FAILED", left, stream_count);
+    return passed ? 0 : 1;
+}
