@@ -125,6 +125,7 @@ typedef struct msg_live {
     bool finished;
     text_view model;
     bool yours;
+    uint32_t owner;
 } msg_live;
 
 typedef struct msg_register {
@@ -202,6 +203,7 @@ typedef struct msg_submit {
     const uint32_t *prior_ids;
     size_t prior_count;
     uint32_t prior_unacked; /* at most prior_count */
+    uint32_t owner;
     text_view traceparent; /* at most LIMIT_NAME_BYTES */
 } msg_submit;
 

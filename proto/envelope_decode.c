@@ -145,6 +145,7 @@ static status live_from(const Gaggle__Pb__Live *m, msg_live *out, error *err)
         .next = m->next,
         .finished = m->finished,
         .yours = m->yours,
+        .owner = m->owner,
         .model = text_from(m->model),
     };
     return id_from(&out->request_id, m->request_id, "Live.request_id", err);
@@ -294,6 +295,7 @@ static status submit_body_from(const Gaggle__Pb__Submit *m, msg_submit *out, are
     out->prior_ids = m->prior_ids;
     out->prior_count = m->n_prior_ids;
     out->prior_unacked = m->prior_unacked;
+    out->owner = m->owner;
     out->traceparent = text_from(m->traceparent);
     return ST_OK;
 }

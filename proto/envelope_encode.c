@@ -94,6 +94,7 @@ static void register_to(const msg_register *e, Gaggle__Pb__Register *m, arena *s
         SET(live, next, from->next);
         SET_USED(live, finished, from->finished);
         SET_USED(live, yours, from->yours);
+        SET_USED(live, owner, from->owner);
         SET_TEXT(live, model, from->model);
         m->live[i] = live;
     }
@@ -181,6 +182,7 @@ static void submit_to(const msg_submit *e, Gaggle__Pb__Submit *m, arena *scratch
     SET_USED(m, priority, e->priority);
     SET_COLUMN(m, prior_ids, e->prior_ids, e->prior_count);
     SET_USED(m, prior_unacked, e->prior_unacked);
+    SET_USED(m, owner, e->owner);
     SET_TEXT(m, traceparent, e->traceparent);
 }
 

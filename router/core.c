@@ -444,6 +444,7 @@ static bool dispatch_to(core *c, request *r, const placement_choice *choice)
                    c->now_ms);
 
     e.submit.stream = r->worker_stream;
+    e.submit.owner = r->owner;
     if (r->deadline_ms != 0)
         e.submit.deadline_ms =
             r->deadline_ms > c->now_ms ? (uint32_t)(r->deadline_ms - c->now_ms) : 1;
@@ -509,8 +510,8 @@ static void replace_older(core *c, role what, uint32_t tenant, const id128 *inst
     }
 }
 
-core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, const id128 *instance,
-                        const char *name, uint64_t now_ms)
+core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, uint32_t owner,
+                        const id128 *instance, const char *name, uint64_t now_ms)
 {
     pass_time(c, now_ms);
     replace_older(c, what, tenant, instance);
@@ -518,6 +519,7 @@ core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, const
     l->handle = handle;
     l->role = what;
     l->tenant = tenant;
+    l->owner = owner;
     l->instance = *instance;
     l->name = mem_strdup(name);
     l->next = c->links;

@@ -54,9 +54,10 @@ core_options core_options_default(void);
 core *core_create(const core_options *options, const core_io *io, uint64_t now_ms);
 void core_destroy(core *c); /* no actions; NULL is fine */
 
-/* A peer said Hello and was let in. `tenant` tells clients with different API tokens apart. */
-core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, const id128 *instance,
-                        const char *name, uint64_t now_ms);
+/* A peer said Hello and was let in. `tenant` tells clients with different API tokens apart at this
+ * router, `owner` at all of them (a hash of the tenant's name; 0 = there are no tenants). */
+core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, uint32_t owner,
+                        const id128 *instance, const char *name, uint64_t now_ms);
 
 /* What a tenant may take from now on; without it, all it wants. After the last of them,
  * core_tenants_changed(). */

@@ -170,7 +170,8 @@ static bool cannot_go_on(const request *r, size_t next_wanted)
 
 static bool may_claim(const core_link *l, const request *r)
 {
-    return r->tenant == TENANT_UNKNOWN || r->tenant == l->tenant;
+    if (r->tenant != TENANT_UNKNOWN) return r->tenant == l->tenant;
+    return r->owner == 0 || r->owner == l->owner;
 }
 
 static void on_submit(core *c, core_link *l, const msg_submit *submit)
@@ -218,6 +219,7 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
         seeded.sampling.seed = next_seed(c);
     }
     r->tenant = l->tenant;
+    r->owner = l->owner;
     if (core_keep_submit(c, r, &seeded, &why) != ST_OK) {
         request_table_remove(c->requests, r);
         core_send_error(c, l, submit->stream, &why);

@@ -14,7 +14,7 @@
 struct core_link {
     void *handle;
     role role;
-    uint32_t tenant;
+    uint32_t tenant, owner;
     id128 instance;
     char *name;
     worker *worker;        /* a worker's link, once it registered */

@@ -139,6 +139,7 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
         r->state = REQUEST_RUNNING;
         r->worker = w;
         r->tenant = TENANT_UNKNOWN;
+        r->owner = live->owner;
         r->next = r->acked = live->base;
         r->since_ms = r->client_gone_ms = c->now_ms;
         w->streams++;
@@ -149,6 +150,7 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
         core_lose_worker(c, r);
         return;
     }
+    if (r->acked > live->base) core_forward_ack(c, r); /* the lost link took it along */
     r->rewinding = true;
     a->request_id[a->count] = r->id;
     a->stream[a->count] = r->worker_stream;
@@ -247,10 +249,10 @@ static void on_register(core *c, core_link *l, const msg_register *said)
     /* What the lost link may have taken with it. */
     for (uint32_t slot = 0; slot < w->slot_count; slot++) {
         request *r = w->stream_slots[slot];
-        if (r == NULL) continue;
-        if (r->state == REQUEST_ENDING) core_send_cancel(c, r);
-        core_forward_ack(c, r);
+        if (r != NULL && r->state == REQUEST_ENDING) core_send_cancel(c, r);
     }
+    for (size_t i = 0; i < w->model_count; i++) /* its series begin now, before its first request */
+        metrics_model_number(&c->metrics, text_of(w->models[i].name));
     core_worker_has_room(c, w);
     core_answer_pending_resumes(c);
     core_dispatch(c);

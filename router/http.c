@@ -260,6 +260,16 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buf)
     if (c->phase == READING) take_request(c);
 }
 
+/* Who has asked nothing for longest makes room: strangers that hold all connections must not keep a
+ * probe from its answer. */
+static void close_longest_waiting(http_server *s)
+{
+    connection *longest = s->connections; /* the newest, if all others are answered just now */
+    for (connection *c = s->connections; c != NULL; c = c->next)
+        if (c->phase == READING) longest = c;
+    close_connection(longest);
+}
+
 static void on_connection(uv_stream_t *listener, int failed)
 {
     http_server *s = listener->data;
@@ -277,12 +287,12 @@ static void on_connection(uv_stream_t *listener, int failed)
     if (c->next != NULL) c->next->previous = c;
     s->connections = c;
     s->connection_count++;
-    if (uv_accept(listener, (uv_stream_t *)&c->tcp) != 0 ||
-        s->connection_count > LIMIT_HTTP_CONNECTIONS || uv_tcp_nodelay(&c->tcp, 1) != 0 ||
+    if (uv_accept(listener, (uv_stream_t *)&c->tcp) != 0 || uv_tcp_nodelay(&c->tcp, 1) != 0 ||
         uv_timer_start(&c->timer, on_timeout, LIMIT_HTTP_MS, 0) != 0)
         close_connection(c);
     else
         read_on(c, READING);
+    if (s->connection_count > LIMIT_HTTP_CONNECTIONS) close_longest_waiting(s);
 }
 
 /* -- the server ------------------------------------------------------------------------------ */

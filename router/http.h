@@ -2,9 +2,10 @@
  *
  * GET and HEAD, answers that are made at once, no bodies in requests, no TLS (a proxy brings it).
  * A caller costs a connection of LIMIT_HTTP_HEAD_BYTES; at most LIMIT_HTTP_CONNECTIONS are open,
- * more are closed at once. Within LIMIT_HTTP_MS a request must have come whole, and its answer must
- * have been taken, else the connection is closed; so long it may also be idle between two requests.
- * Answers are shared, so that a page costs its memory once, however many take it slowly.
+ * and for one more the one that was opened first of those that ask nothing is closed. Within
+ * LIMIT_HTTP_MS a request must have come whole, and its answer must have been taken, else the
+ * connection is closed; so long it may also be idle between two requests. Answers are shared, so
+ * that a page costs its memory once, however many take it slowly.
  *
  * Why not libwebsockets: ARCHITECTURE.md. Loop thread. */
 #ifndef GAGGLE_ROUTER_HTTP_H

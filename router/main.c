@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <xxhash.h>
 
 #include "common/check.h"
 #include "common/clock.h"
@@ -99,12 +100,23 @@ static status on_hello(void *ctx, session *s, const msg_hello *hello, msg_welcom
     return ST_OK;
 }
 
+/* The tenant's name as a number: other routers with the same keys get the same. */
+static uint32_t owner_of(const router *r, uint32_t tenant)
+{
+    const auth *a = &r->settings.auth;
+    if (a->keys == NULL && a->api_tokens.count == 0) return 0;
+    char name[AUTH_TENANT_NAME_SIZE];
+    auth_tenant_name(a, tenant, name);
+    return XXH32(name, strlen(name), 0) | 1;
+}
+
 static void on_up(void *ctx, session *s, const msg_welcome *welcome)
 {
     (void)welcome;
     peer *p = ctx;
-    p->link = core_link_up(p->router->core, s, p->who.what, p->who.tenant, &p->instance,
-                           session_peer_name(s), clock_now_ms());
+    p->link = core_link_up(p->router->core, s, p->who.what, p->who.tenant,
+                           owner_of(p->router, p->who.tenant), &p->instance, session_peer_name(s),
+                           clock_now_ms());
     log_info("peer=%s connected role=%s key=%s", session_peer_name(s),
              p->who.what == ROLE_WORKER ? "worker" : "client",
              p->who.key_id[0] != '\0' ? p->who.key_id : "none");

@@ -106,8 +106,8 @@ typedef struct core_metrics {
 void metrics_init(core_metrics *m);
 void metrics_fini(core_metrics *m);
 
-/* A model's place, from now on; 0 when there are METRICS_MODELS already. Said of what workers offer,
- * too, so that its numbers are there before its first request. */
+/* A model's place, from now on; 0 when there are METRICS_MODELS already. Said of what workers
+ * offer, too, so that its numbers are there before its first request. */
 uint8_t metrics_model_number(core_metrics *m, text_view name);
 
 /* In a request that is kept; {0} until metrics_submitted(). */

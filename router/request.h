@@ -83,6 +83,7 @@ typedef struct request {
     uint32_t acked;         /* token index */
     work_charge charge;     /* what its worker's ledger still has of it */
     uint32_t tenant;        /* whose API token; TENANT_UNKNOWN after a router restart */
+    uint32_t owner;         /* the tenant, as all routers call it; 0 = anybody */
     uint8_t state;          /* request_state */
     bool rewinding;
     bool counted;   /* in the metrics, as ended */

@@ -21,6 +21,7 @@ typedef struct preparation preparation;
 
 struct stream {
     id128 request_id;
+    uint32_t owner;       /* whose it is, for the routers */
     id128 router, former; /* the router process whose link it is or was on, and the one before */
     router_peer *peer;    /* NULL: on no link, since alone_since_ms */
     uint64_t alone_since_ms;
@@ -60,6 +61,7 @@ static stream *stream_add(router_link *l, const msg_submit *submit)
 {
     stream *s = mem_calloc(1, sizeof *s);
     s->request_id = submit->request_id;
+    s->owner = submit->owner;
     s->key = ++l->next_key;
     s->window = submit->window > 0 ? submit->window : LIMIT_WINDOW_TOKENS_DEFAULT;
     traceparent trace = {.trace_id = "-"};
@@ -489,6 +491,7 @@ msg_live *streams_live(const router_peer *p, bool returned, arena *scratch, size
                                       .base = s->held.base,
                                       .next = s->held.made,
                                       .finished = s->phase == STREAM_FINISHED,
+                                      .owner = s->owner,
                                       .yours = id128_equal(&s->router, &p->router) ||
                                                id128_equal(&s->former, &p->router),
                                       .model = text_of(l->model_name)};

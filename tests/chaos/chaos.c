@@ -284,19 +284,6 @@ static void pause_turn(void)
     nanosleep(&t, NULL);
 }
 
-static long resident_kib(pid_t pid)
-{
-    char path[64], line[256];
-    long kib = 0;
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    FILE *f = fopen(path, "re");
-    if (f == NULL) return 0;
-    while (fgets(line, sizeof line, f) != NULL)
-        sscanf(line, "VmRSS: %ld", &kib);
-    fclose(f);
-    return kib;
-}
-
 static void show(const storm *s, uint64_t since_ms)
 {
     printf("%5.0f s  answers=%llu tokens=%llu continuations=%llu approximate=%llu refused=%llu "
@@ -304,7 +291,7 @@ static void show(const storm *s, uint64_t since_ms)
            (double)since_ms / 1000, (unsigned long long)answers, (unsigned long long)tokens,
            (unsigned long long)continuations, (unsigned long long)approximate,
            (unsigned long long)refused, (unsigned long long)lost, (unsigned long long)wrong,
-           resident_kib(s->c.router.pid));
+           process_memory_kib(&s->c.router, "VmRSS"));
     fflush(stdout);
 }
 

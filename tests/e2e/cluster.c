@@ -212,6 +212,26 @@ uint32_t cluster_busy_worker(gaggle_client *client)
     return index;
 }
 
+uint64_t cluster_relayed(gaggle_client *client)
+{
+    gaggle_report *report;
+    gaggle_error err;
+    CHECK(gaggle_query_wait(&report, client, WAIT_MS, &err) == GAGGLE_OK);
+    uint64_t total = report->tokens_total;
+    gaggle_report_free(report);
+    return total;
+}
+
+static bool has_relayed(const gaggle_report *report, void *ctx)
+{
+    return report->tokens_total >= *(const uint64_t *)ctx;
+}
+
+void cluster_wait_relayed(gaggle_client *client, uint64_t total)
+{
+    cluster_wait(client, has_relayed, &total, "tokens");
+}
+
 static bool all_idle(const gaggle_report *report, void *ctx)
 {
     const uint32_t *workers = ctx;

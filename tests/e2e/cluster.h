@@ -56,6 +56,11 @@ uint32_t cluster_busy_worker(gaggle_client *client);
 /* Until no worker runs anything, and all `workers` of them hold no block but cached ones. */
 void cluster_wait_idle(gaggle_client *client, uint32_t workers);
 
+/* Tokens that the router has relayed since its start. */
+uint64_t cluster_relayed(gaggle_client *client);
+/* Until there are so many. */
+void cluster_wait_relayed(gaggle_client *client, uint64_t total);
+
 /* Ask the router until `holds` says yes, at most 20 s; the test fails after that. */
 void cluster_wait(gaggle_client *client, bool (*holds)(const gaggle_report *report, void *ctx),
                   void *ctx, const char *what);

@@ -115,6 +115,21 @@ int process_stop(process *p, int signal_number)
     return process_wait(p);
 }
 
+long process_memory_kib(const process *p, const char *line_name)
+{
+    char path[64], line[256];
+    long kib = -1;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)p->pid);
+    FILE *file = fopen(path, "re");
+    CHECK(file != NULL);
+    size_t size = strlen(line_name);
+    while (fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, line_name, size) == 0 && line[size] == ':')
+            kib = strtol(line + size + 1, NULL, 10);
+    fclose(file);
+    return kib;
+}
+
 uint16_t free_port(void)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -31,6 +31,9 @@ bool process_has_ended(process *p, int *status_out);
 /* Signal it and wait for its end; returns its exit status, or 128 + signal. */
 int process_stop(process *p, int signal_number);
 
+/* A line of /proc/PID/status in KiB: "VmRSS", "VmHWM", ...; -1 where this kernel has none. */
+long process_memory_kib(const process *p, const char *line_name);
+
 /* A TCP port nobody listens on. */
 uint16_t free_port(void);
 

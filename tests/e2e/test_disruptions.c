@@ -27,32 +27,6 @@ static void start(cluster *c, uint32_t workers)
                                                         "600000", "--client-grace-ms", "100"}});
 }
 
-static gaggle_report *report_of(gaggle_client *client)
-{
-    gaggle_report *report;
-    gaggle_error err;
-    assert_int_equal(gaggle_query_wait(&report, client, 10000, &err), GAGGLE_OK);
-    return report;
-}
-
-static uint64_t relayed(gaggle_client *client)
-{
-    gaggle_report *report = report_of(client);
-    uint64_t total = report->tokens_total;
-    gaggle_report_free(report);
-    return total;
-}
-
-static bool has_relayed(const gaggle_report *report, void *ctx)
-{
-    return report->tokens_total >= *(const uint64_t *)ctx;
-}
-
-static void wait_relayed(gaggle_client *client, uint64_t total)
-{
-    cluster_wait(client, has_relayed, &total, "tokens");
-}
-
 /* -- workers ----------------------------------------------------------------------------------- */
 
 /* Each worker that is given the request dies before it can make a token, all but the last. */
@@ -206,7 +180,9 @@ static bool reads_a_prompt(const gaggle_report *report, void *ctx)
 
 static uint64_t output_tokens(gaggle_client *client)
 {
-    gaggle_report *report = report_of(client);
+    gaggle_report *report;
+    gaggle_error err;
+    assert_int_equal(gaggle_query_wait(&report, client, 10000, &err), GAGGLE_OK);
     uint64_t total = cluster_worker(report, 0)->output_tokens;
     gaggle_report_free(report);
     return total;
@@ -267,28 +243,15 @@ static void test_socket_closed_on_the_last_token_frees_all(void **state)
     closing x;
     start(&x.c, 1);
     closing_begin(&x);
-    uint64_t before = relayed(x.watcher);
+    uint64_t before = cluster_relayed(x.watcher);
     gaggle_stream *s = submit_mixed(x.client, 4, 100);
-    wait_relayed(x.watcher, before + 100);
+    cluster_wait_relayed(x.watcher, before + 100);
     close_socket(&x, s);
     closing_end(&x);
 }
 
 /* -- a slow reader -------------------------------------------------------------------------------
  */
-
-static long resident_kib(pid_t pid)
-{
-    char path[64], line[256];
-    long kib = 0;
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    FILE *f = fopen(path, "re");
-    assert_non_null(f);
-    while (fgets(line, sizeof line, f) != NULL)
-        sscanf(line, "VmRSS: %ld", &kib);
-    fclose(f);
-    return kib;
-}
 
 /* 10 bytes a second get through to it. Its sources stop after a window each; the router keeps what
  * it has of them and grows no more, whatever it does for others; and when the reader is itself
@@ -305,19 +268,19 @@ static void test_slow_reader_costs_nobody_anything(void **state)
     gaggle_stream *streams[SLOW];
     run_alone(client, alone, SLOW, TOKENS);
 
-    uint64_t before = relayed(other), windows = 0;
+    uint64_t before = cluster_relayed(other), windows = 0;
     for (uint32_t i = 0; i < SLOW; i++)
         windows += answer_tokens(&alone[i]) < WINDOW ? answer_tokens(&alone[i]) : WINDOW;
     for (uint32_t i = 0; i < SLOW; i++)
         streams[i] = submit_mixed(client, i, TOKENS);
     assert_true(answer_read(&slow[4], streams[4], 1));
     tcp_proxy_throttle(cable, 10);
-    wait_relayed(other, before + windows);
-    long resident = resident_kib(c.router.pid);
+    cluster_wait_relayed(other, before + windows);
+    long resident = process_memory_kib(&c.router, "VmRSS");
     run_alone(other, others, OTHERS, TOKENS);
     for (uint32_t i = 0; i < OTHERS; i++)
         assert_answers_equal(&alone[i], &others[i], i);
-    long grown = resident_kib(c.router.pid) - resident;
+    long grown = process_memory_kib(&c.router, "VmRSS") - resident;
     if (!SANITIZED && grown > GROWTH_KIB)
         fail_msg("the router grew by %ld KiB behind a slow reader", grown);
 

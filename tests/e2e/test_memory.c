@@ -34,22 +34,6 @@ enum { ANSWERS_MAX = 32, PROMPT_TOKENS = 64, ANSWER_TOKENS = 120 };
 #define SANITIZED 1
 #endif
 
-/* One line of /proc/PID/status in MiB; negative where this kernel does not say. */
-static double status_mib(pid_t pid, const char *name)
-{
-    char path[64], line[256];
-    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    FILE *file = fopen(path, "re");
-    assert_non_null(file);
-    double mib = -1;
-    size_t size = strlen(name);
-    while (fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, name, size) == 0 && line[size] == ':')
-            mib = strtod(line + size + 1, NULL) / 1024;
-    fclose(file);
-    return mib;
-}
-
 /* All at once, none with a beginning of another, to the last token. */
 static void run_answers(gaggle_client *client, uint32_t count)
 {
@@ -92,9 +76,9 @@ static void assert_within_promise(const char *model, const char *format, double 
                           .router_args = {"--stall-ms", "600000"}});
     gaggle_client *client = cluster_client(&c);
     run_answers(client, answers);
-    double peak = status_mib(c.workers[0].pid, "VmHWM");
-    double anonymous = status_mib(c.workers[0].pid, "RssAnon");
-    double mapped = status_mib(c.workers[0].pid, "RssFile");
+    double peak = (double)process_memory_kib(&c.workers[0], "VmHWM") / 1024;
+    double anonymous = (double)process_memory_kib(&c.workers[0], "RssAnon") / 1024;
+    double mapped = (double)process_memory_kib(&c.workers[0], "RssFile") / 1024;
     gaggle_client_destroy(client);
     cluster_stop(&c);
     if (peak < 0) {

@@ -12,7 +12,7 @@
 #include "worker/request_prepare.h"
 
 /* Is never more than one window under way, whoever went on with the answer? */
-enum { WINDOW_IS_EXACT = 0 };
+enum { WINDOW_IS_EXACT = 1 };
 
 /* -- the model -------------------------------------------------------------------------- */
 

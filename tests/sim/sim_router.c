@@ -79,7 +79,7 @@ static void on_up(void *ctx, session *s, const msg_welcome *welcome)
     peer *p = ctx;
     if (p->router->core == NULL) return;
     log_info("peer=%s connected", session_peer_name(s));
-    p->link = core_link_up(p->router->core, p, p->role, p->tenant, &p->instance,
+    p->link = core_link_up(p->router->core, p, p->role, p->tenant, p->tenant + 1, &p->instance,
                            session_peer_name(s), clock_now_ms());
 }
 

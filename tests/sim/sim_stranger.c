@@ -54,7 +54,7 @@ static void send_submit(sim_stranger *s, const own_request *r)
 /* Somebody else's, if anybody has asked for anything yet. */
 static void claim(sim_stranger *s)
 {
-    if (id128_is_zero(&sim_last_request) || sim_allowed.claimed) return;
+    if (id128_is_zero(&sim_last_request)) return;
     uint32_t stream = 1000 + sim_pick(3), next_wanted = 0;
     envelope e = {.kind = ENVELOPE_RESUME};
     e.resume = (msg_resume){.request_id = &sim_last_request,

@@ -139,7 +139,8 @@ static msg_register reg(uint64_t *r, arena *a)
     msg_live *live = arena_alloc(a, m.live_count * sizeof *live);
     for (size_t i = 0; i < m.live_count; i++) {
         uint32_t next = number(r, LIMIT_CONTEXT_TOKENS);
-        live[i] = (msg_live){id(r), number(r, next), next, coin(r), name(r, a), coin(r)};
+        live[i] =
+            (msg_live){id(r), number(r, next), next, coin(r), name(r, a), coin(r), number(r, 99)};
     }
     m.live = live;
     return m;
@@ -203,6 +204,7 @@ static msg_submit submit(uint64_t *r, arena *a)
     m.stop_ids = column(r, a, m.stop_id_count, 0, LIMIT_VOCAB);
     m.prior_ids = column(r, a, m.prior_count, 0, LIMIT_VOCAB);
     m.prior_unacked = number(r, (uint32_t)m.prior_count);
+    m.owner = number(r, UINT32_MAX - 1);
     return m;
 }
 
@@ -438,6 +440,7 @@ static const char *live_difference(const msg_live *x, const msg_live *y)
     SAME(next);
     SAME(finished);
     SAME(yours);
+    SAME(owner);
     SAME_TEXT(model);
     return NULL;
 }
@@ -542,6 +545,7 @@ static const char *submit_difference(const msg_submit *x, const msg_submit *y)
     SAME(prior_count);
     SAME_COLUMN(prior_ids, x->prior_count);
     SAME(prior_unacked);
+    SAME(owner);
     return NULL;
 }
 

@@ -131,7 +131,7 @@ static void connect_peer(peer *p, role what)
 {
     static uint8_t processes;
     const id128 instance = {{(uint8_t)what, ++processes}};
-    *p = (peer){.link = core_link_up(b.core, p, what, 0, &instance, "peer", b.now_ms)};
+    *p = (peer){.link = core_link_up(b.core, p, what, 0, 0, &instance, "peer", b.now_ms)};
 }
 
 static void cut(peer *p)

@@ -106,7 +106,7 @@ static void connect_peer(peer *p, role what, uint32_t tenant)
 {
     static uint8_t processes;
     const id128 instance = {{(uint8_t)what, ++processes}};
-    *p = (peer){.link = core_link_up(router, p, what, tenant, &instance, "peer", now_ms)};
+    *p = (peer){.link = core_link_up(router, p, what, tenant, tenant, &instance, "peer", now_ms)};
 }
 
 /* Worker w of model "m<w>", with room for two requests. */

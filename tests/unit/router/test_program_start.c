@@ -84,10 +84,11 @@ static void test_the_ready_line_is_json_whatever_the_url(void **state)
     (void)state;
     char url[256], line[LINE];
     snprintf(url, sizeof url, "ipc:///tmp/gaggle \"quoted\" \\ name-%d", (int)getpid());
-    pid_t pid = start("gaggle-router",
-                      (const char *[]){"--listen", url, "--worker-listen", "tcp://127.0.0.1:0",
-                                       "--log-level", "error", NULL},
-                      0, line);
+    pid_t pid =
+        start("gaggle-router",
+              (const char *[]){"--listen", url, "--worker-listen", "tcp://127.0.0.1:0",
+                               "--http-listen", "http://127.0.0.1:0", "--log-level", "error", NULL},
+              0, line);
     kill(pid, SIGTERM);
     waitpid(pid, NULL, 0);
     json_error_t why;
@@ -100,6 +101,9 @@ static void test_the_ready_line_is_json_whatever_the_url(void **state)
         json_string_value(json_array_get(json_object_get(ready, "worker_listen"), 0));
     unsigned port = 0;
     assert_int_equal(sscanf(worker, "tcp://127.0.0.1:%u", &port), 1);
+    assert_true(port > 0);
+    const char *http = json_string_value(json_array_get(json_object_get(ready, "http_listen"), 0));
+    assert_int_equal(sscanf(http, "http://127.0.0.1:%u", &port), 1);
     assert_true(port > 0);
     json_decref(ready);
 }

@@ -105,6 +105,17 @@ static uint32_t model_available(const cache_model *m)
     return available;
 }
 
+static uint64_t model_oldest(const cache_model *m)
+{
+    uint64_t oldest = 0;
+    for (uint32_t id = 0; id < m->count; id++) {
+        const kept *k = &m->kept[id];
+        if (k->letters[0] == '\0' || k->holders > 0) continue;
+        if (oldest == 0 || k->idle_since < oldest) oldest = k->idle_since;
+    }
+    return oldest;
+}
+
 /* What taking `wanted` blocks drops. */
 static void model_make_room(cache_model *m, uint32_t wanted)
 {
@@ -178,6 +189,7 @@ static void let_go(prefix_cache *c, cache_model *m, holder *h)
 {
     while (h->count > 0) {
         uint32_t id = h->blocks[--h->count];
+        prefix_cache_set_time(c, m->clock + 1);
         prefix_cache_release(c, id);
         if (h->count >= h->published)
             m->in_use[id] = false;
@@ -205,6 +217,7 @@ static void test_cache_keeps_what_the_model_keeps(void **state)
             else
                 let_go(c, &m, h);
             assert_int_equal(prefix_cache_available(c), model_available(&m));
+            assert_int_equal(prefix_cache_oldest_us(c), model_oldest(&m));
             prefix_cache_verify(c);
         }
         for (uint32_t i = 0; i < HOLDERS; i++)
