@@ -75,7 +75,7 @@ void core_lose_worker(core *c, request *r)
  * another worker makes it. */
 static void release_finished(core *c, request *r)
 {
-    if (r->state != REQUEST_FINISHED || r->submit == NULL || r->client == NULL) return;
+    if (r->state != REQUEST_FINISHED || r->submit == NULL) return;
     if (request_worker_is_up(r)) core_send_forget(c, r);
     core_leave_worker(c, r, BREAKER_BUSY);
 }

@@ -298,8 +298,8 @@ static void draw(const line_editor *e, const char *prompt)
     size_t columns = size.ws_col > 0 ? size.ws_col : 80, taken = strlen(prompt);
     size_t from, to, cursor;
     line_editor_view(e, columns > taken + 1 ? columns - taken : 1, &from, &to, &cursor);
-    fprintf(stderr, "\r%s%.*s\x1b[K\r", prompt, (int)(to - from),
-            (const char *)e->text.data + from);
+    const char *text = e->text.data != NULL ? (const char *)e->text.data + from : "";
+    fprintf(stderr, "\r%s%.*s\x1b[K\r", prompt, (int)(to - from), text);
     if (taken + cursor > 0) fprintf(stderr, "\x1b[%zuC", taken + cursor);
     fflush(stderr);
 }
