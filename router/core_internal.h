@@ -1,5 +1,5 @@
-/* core_internal: what the three files of the router's core share. core.c owns the objects and ends
- * requests; core_clients.c hears clients; core_workers.c hears workers. */
+/* core_internal: what the files of the router's core share. core.c owns the objects and the time;
+ * core_requests.c moves one request; core_clients.c hears clients; core_workers.c hears workers. */
 #ifndef GAGGLE_ROUTER_CORE_INTERNAL_H
 #define GAGGLE_ROUTER_CORE_INTERNAL_H
 

@@ -214,14 +214,26 @@ static void estimate(candidate *c, const request_size *size)
 }
 
 /* A stream writes no faster than a full batch lets it, however little else there is to do. */
-static bool lease_ends_before(const candidate *c, const request_size *size, uint64_t now_ms)
+static bool lease_ends_before(const candidate *c, const request_size *size, bool ending_too,
+                              uint64_t now_ms)
 {
     uint64_t end_ms = c->w->lease_end_ms, leave_ms = c->w->leave_ms;
     if (leave_ms != 0 && (end_ms == 0 || leave_ms < end_ms)) end_ms = leave_ms;
     if (end_ms == 0) return false;
+    if (end_ms <= now_ms) return true;
     double write = size->answer * c->w->slots / c->decode_rate;
     double seconds = c->seconds + write;
-    return end_ms <= now_ms || seconds * 1000 + LEASE_MARGIN_MS > (double)(end_ms - now_ms);
+    return !ending_too && seconds * 1000 + LEASE_MARGIN_MS > (double)(end_ms - now_ms);
+}
+
+bool placement_is_lasting(const worker_table *workers, text_view model)
+{
+    for (size_t i = 0; i < workers->count; i++) {
+        const worker *w = workers->all[i];
+        bool ends = w->draining || w->lease_end_ms != 0 || w->leave_ms != 0;
+        if (!ends && worker_find_model(w, model) != NULL) return true;
+    }
+    return false;
 }
 
 /* -- the choice --------------------------------------------------------------------------- */
@@ -294,7 +306,7 @@ placement_outcome placement_decide(const worker_table *workers, const prefix_tab
         /* At least one token is always read: its logits are needed. */
         if (c.cached > size.prompt - 1) c.cached = size.prompt > 1 ? size.prompt - 1 : 0;
         estimate(&c, &size);
-        if (!lease_ends_before(&c, &size, now_ms)) candidates[count++] = c;
+        if (!lease_ends_before(&c, &size, r->ending_too, now_ms)) candidates[count++] = c;
     }
     if (count == 0) return PLACEMENT_LEASE_END;
     const candidate *best = best_of(candidates, count, r->number);

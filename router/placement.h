@@ -41,6 +41,9 @@ text_view placement_only_model(const worker_table *workers);
 /* Does anybody offer it, be they full or away? */
 bool placement_is_offered(const worker_table *workers, text_view model);
 
+/* Does anybody offer it, full or away, whose end is not known? */
+bool placement_is_lasting(const worker_table *workers, text_view model);
+
 /* Requests a worker is given at once: its slots and a few more, so that a finished sequence's
  * place is taken without waiting for a round trip. */
 uint32_t placement_stream_limit(const worker *w);
@@ -70,6 +73,7 @@ typedef struct placement_request {
     uint32_t prior_tokens; /* of its answer, that it has already: read together with the prompt */
     uint32_t max_tokens;   /* as the Submit has it: prior tokens included; 0 = not said */
     uint64_t number;       /* any, but not the same for all */
+    bool ending_too;       /* workers that end before it does will do: it is handed over then */
     uint32_t numerics; /* of who began the answer: equal ones come first; 0 = makes no difference */
 } placement_request;
 

@@ -160,11 +160,19 @@ static void test_a_lease_that_ends_before_the_request_is_passed_over(void **stat
     assert_placed(&f, leased);
     leased->lease_end_ms = f.now_ms + 13000;
     assert_not_placed(&f, PLACEMENT_LEASE_END);
+    assert_false(placement_is_lasting(&f.workers, f.request.model));
+    f.request.ending_too = true; /* there is nobody else */
+    assert_placed(&f, leased);
+    leased->lease_end_ms = f.now_ms; /* but nobody runs on a worker that is gone */
+    assert_not_placed(&f, PLACEMENT_LEASE_END);
+    leased->lease_end_ms = f.now_ms + 13000;
+    f.request.ending_too = false;
     f.request.max_tokens = 20; /* a short one still may */
     assert_placed(&f, leased);
     leased->work.prefill_tokens = 20000;
     assert_not_placed(&f, PLACEMENT_LEASE_END);
     worker *slow = join(&f, 10, 10);
+    assert_true(placement_is_lasting(&f.workers, f.request.model));
     assert_placed(&f, slow);
     slow->streams = placement_stream_limit(slow);
     assert_not_placed(&f, PLACEMENT_LEASE_END);
