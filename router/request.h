@@ -21,6 +21,8 @@
 #ifndef GAGGLE_ROUTER_REQUEST_H
 #define GAGGLE_ROUTER_REQUEST_H
 
+#include <stddef.h>
+
 #include "router/metrics.h"
 #include "router/prefix_chain.h"
 #include "router/prefix_table.h"
@@ -43,13 +45,14 @@ struct worker;
 typedef struct kept_submit {
     queue_place place; /* in the queue, or who is charged */
     request_meter meter;
-    prefix_chain *prompt;
-    prefix_belief cached; /* of its prompt, by its worker */
-    uint32_t *ids;        /* [request.next - prior_count] */
+    uint32_t *ids; /* [request.next - prior_count] */
     uint32_t id_capacity;
-    uint32_t prior_count;   /* ids of the answer that the client's Submit brought */
-    uint32_t base;          /* token index from which on its worker holds the answer */
-    uint32_t numerics;      /* of the worker that ran it last; 0 = none did, or unknown */
+    uint32_t prior_count; /* ids of the answer that the client's Submit brought */
+    uint32_t base;        /* token index from which on its worker holds the answer */
+    uint32_t numerics;    /* of the worker that ran it last; 0 = none did, or unknown */
+    /* What stands above is touched for each token, and fits one cache line. */
+    prefix_chain *prompt;
+    prefix_belief cached;   /* of its prompt, by its worker */
     uint16_t continuations; /* how often another worker went on with it */
     uint16_t losses;        /* how often its worker was lost */
     bool approximate;       /* workers of different numerics made parts of it */
@@ -60,6 +63,7 @@ typedef struct kept_submit {
     uint32_t size, model_size;
     uint8_t bytes[];
 } kept_submit;
+_Static_assert(offsetof(kept_submit, prompt) <= 64, "relaying touches one line of it");
 
 /* Small, since a router holds tens of thousands. */
 typedef struct request {

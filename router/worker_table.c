@@ -142,7 +142,10 @@ request *worker_find_stream(const worker *w, uint32_t stream)
 void worker_prefetch_stream(const worker *w, uint32_t stream)
 {
     uint32_t slot = stream & SLOT_MASK;
-    if (slot < w->slot_count) __builtin_prefetch(w->stream_slots[slot], 1);
+    if (slot >= w->slot_count) return;
+    const char *r = (const char *)w->stream_slots[slot];
+    __builtin_prefetch(r, 1);
+    __builtin_prefetch(r + 64, 1);
 }
 
 void worker_close_stream(worker *w, request *r)
