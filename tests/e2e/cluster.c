@@ -195,21 +195,29 @@ const gaggle_worker_report *cluster_worker(const gaggle_report *report, uint32_t
     return NULL;
 }
 
+typedef struct busy_search {
+    const cluster *cluster;
+    uint32_t index;
+} busy_search;
+
+/* The router may not have heard yet of one that was killed a moment ago. */
 static bool find_busy(const gaggle_report *report, void *ctx)
 {
-    uint32_t *index = ctx;
-    for (*index = 0; *index < CLUSTER_WORKERS_MAX; ++*index) {
-        const gaggle_worker_report *w = cluster_worker(report, *index);
-        if (w != NULL && w->connected && w->streams > 0) return true;
+    busy_search *search = ctx;
+    for (uint32_t i = 0; i < search->cluster->options.workers; i++) {
+        const gaggle_worker_report *w = cluster_worker(report, i);
+        search->index = i;
+        if (search->cluster->workers[i].pid != 0 && w != NULL && w->connected && w->streams > 0)
+            return true;
     }
     return false;
 }
 
-uint32_t cluster_busy_worker(gaggle_client *client)
+uint32_t cluster_busy_worker(const cluster *c, gaggle_client *client)
 {
-    uint32_t index;
-    cluster_wait(client, find_busy, &index, "a worker with an answer");
-    return index;
+    busy_search search = {.cluster = c};
+    cluster_wait(client, find_busy, &search, "a worker with an answer");
+    return search.index;
 }
 
 uint64_t cluster_relayed(gaggle_client *client)

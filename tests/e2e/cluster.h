@@ -52,7 +52,7 @@ gaggle_client *cluster_client_through(const cluster *c, const tcp_proxy *cable);
 /* Its report, or NULL where it has none. */
 const gaggle_worker_report *cluster_worker(const gaggle_report *report, uint32_t index);
 /* Index of the first worker that runs an answer; waits until there is one. */
-uint32_t cluster_busy_worker(gaggle_client *client);
+uint32_t cluster_busy_worker(const cluster *c, gaggle_client *client);
 /* Until no worker runs anything, and all `workers` of them hold no block but cached ones. */
 void cluster_wait_idle(gaggle_client *client, uint32_t workers);
 

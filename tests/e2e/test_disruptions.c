@@ -46,8 +46,8 @@ static void test_worker_dies_on_every_retry_before_the_first_token(void **state)
         kill(c.workers[i].pid, SIGSTOP);
     s = submit_mixed(client, 2, 80);
     for (uint32_t died = 0; died + 1 < WORKERS; died++)
-        cluster_kill_worker(&c, cluster_busy_worker(client));
-    kill(c.workers[cluster_busy_worker(client)].pid, SIGCONT);
+        cluster_kill_worker(&c, cluster_busy_worker(&c, client));
+    kill(c.workers[cluster_busy_worker(&c, client)].pid, SIGCONT);
     answer_read(&broken, s, SIZE_MAX);
     gaggle_stream_close(s);
     assert_answers_equal(&alone, &broken, 0);
@@ -165,7 +165,7 @@ static void test_socket_closed_before_the_first_token_frees_all(void **state)
     closing_begin(&x);
     kill(x.c.workers[0].pid, SIGSTOP);
     gaggle_stream *s = submit_mixed(x.client, 4, 900);
-    cluster_busy_worker(x.watcher);
+    cluster_busy_worker(&x.c, x.watcher);
     close_socket(&x, s);
     kill(x.c.workers[0].pid, SIGCONT);
     closing_end(&x);

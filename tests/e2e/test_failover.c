@@ -292,7 +292,7 @@ static void test_first_and_last_token_are_breaks_as_well(void **state)
     kill(c.workers[0].pid, SIGSTOP);
     kill(c.workers[1].pid, SIGSTOP);
     gaggle_stream *s = submit(client, &asked.request);
-    uint32_t victim = cluster_busy_worker(client);
+    uint32_t victim = cluster_busy_worker(&c, client);
     cluster_kill_worker(&c, victim);
     kill(c.workers[1 - victim].pid, SIGCONT);
     answer_read(&first, s, SIZE_MAX);
@@ -306,7 +306,7 @@ static void test_first_and_last_token_are_breaks_as_well(void **state)
     asked.request.window = LENGTH - 1;
     s = submit(client, &asked.request);
     cluster_wait_relayed(client, before + LENGTH - 1);
-    victim = cluster_busy_worker(client);
+    victim = cluster_busy_worker(&c, client);
     kill_and_wait_forgotten(&c, client, victim);
     answer_read(&last, s, SIZE_MAX);
     gaggle_stream_close(s);
@@ -341,7 +341,7 @@ static void kill_in_a_row(cluster *c, gaggle_client *client, answer *a, gaggle_s
 {
     for (uint32_t i = 0; i < deaths; i++) {
         assert_true(answer_read(a, s, (i + 1) * (size_t)window));
-        uint32_t victim = cluster_busy_worker(client);
+        uint32_t victim = cluster_busy_worker(c, client);
         kill_and_wait_forgotten(c, client, victim);
         cluster_start_worker(c, victim);
     }
