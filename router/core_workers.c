@@ -150,7 +150,8 @@ static void adopt_one(core *c, worker *w, const msg_live *live, adoption *a)
         core_lose_worker(c, r);
         return;
     }
-    if (r->acked > live->base) core_forward_ack(c, r); /* the lost link took it along */
+    /* The lost link may have taken it along. Of an orphan that nobody came for it is not known. */
+    if (r->client != NULL || r->submit != NULL) core_forward_ack(c, r);
     r->rewinding = true;
     a->request_id[a->count] = r->id;
     a->stream[a->count] = r->worker_stream;
