@@ -40,5 +40,10 @@ const sim_named_seed sim_named_seeds[] = {
     {6735, "late_by_estimate",
      "An answer under way was submitted again and refused, because the router's estimate said that "
      "it would miss its deadline."},
+    {104554, "credit_lost_with_the_link",
+     "A worker had taken over behind tokens on their way; the client's acknowledgement of them "
+     "went "
+     "down with the worker's link and was not said again: no credit, for ever."},
+    {244393, "credit_lost_with_the_link_2", "The same."},
     {0, NULL, NULL},
 };
