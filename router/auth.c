@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <xxhash.h>
 
 #include "common/json.h"
@@ -160,14 +159,6 @@ status auth_judge(const auth *a, const msg_hello *hello, int64_t now_s, identity
     return error_set(err, st, "%s: %s", why.text,
                      is_worker ? "start the worker with --join-token"
                                : "give --token, or set GAGGLE_TOKEN");
-}
-
-status auth_check_hello(const auth *a, const msg_hello *hello, uint32_t *tenant, error *err)
-{
-    identity who;
-    status st = auth_judge(a, hello, time(NULL), &who, err);
-    *tenant = who.tenant;
-    return st;
 }
 
 status auth_judge_admin(const auth *a, text_view token, int64_t now_s, error *err)

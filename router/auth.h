@@ -40,10 +40,6 @@ MUST_USE status auth_check_listener(const auth *a, const char *url, role what, e
 MUST_USE status auth_judge(const auth *a, const msg_hello *hello, int64_t now_s, identity *out,
                            error *err);
 
-/* The same, by this machine's clock. */
-MUST_USE status auth_check_hello(const auth *a, const msg_hello *hello, uint32_t *tenant,
-                                 error *err);
-
 /* auth_judge() for a bearer token from elsewhere, which must be an admin's of the keys file. */
 MUST_USE status auth_judge_admin(const auth *a, text_view token, int64_t now_s, error *err);
 

@@ -267,7 +267,7 @@ static void on_signal(uv_signal_t *handle, int number)
         return;
     }
     log_info("draining signal=%s requests=%zu limit_ms=%u", number == SIGINT ? "INT" : "TERM",
-             core_request_count(r->core), r->settings.drain_ms);
+             core_waited_for(r->core), r->settings.drain_ms);
     r->drain_deadline_ms = clock_now_ms() + r->settings.drain_ms;
     core_drain(r->core, "the router is shutting down");
 }

@@ -26,8 +26,8 @@
  *
  * The caller looks at the head, and takes it, blocks its model or holds this one request back;
  * neither costs anything until something about the model's workers changes (queue_unblock). A
- * tenant whose concurrent
- * limit is reached is passed over in the same way, until one of its requests ends.
+ * tenant whose concurrent limit is reached is passed over in the same way, until one of its
+ * requests ends.
  *
  * Nothing that runs is called back: what a request costs its worker is its prefill, which would be
  * done twice, and with the classes' shares the urgent wait for the end of one request, not of the

@@ -262,7 +262,7 @@ typedef struct sim_rules {
     bool lost;           /* an answer ends with UNAVAILABLE: its workers were lost too often */
     bool continued;      /* another worker goes on with an answer */
     bool early_deadline; /* clocks disagree */
-    bool claimed;        /* a router that adopts a request does not know whose it is */
+    bool adopted;        /* by a router that has not its ids, and ends a slow reader by an Error */
 } sim_rules;
 
 extern sim_rules sim_allowed;

@@ -107,7 +107,7 @@ static void check_failure(wish *w, const gaggle_event *e)
         sim_cancel(w->act);
         uint64_t pause_ms = e->error->retry_after_ms + sim_pick(500) + 1;
         w->act = sim_after(&w->client->process, pause_ms * 1000, ask, w);
-    } else if (e->error->code == GAGGLE_CANCELLED && w->what.read_us > 0 && sim_allowed.claimed) {
+    } else if (e->error->code == GAGGLE_CANCELLED && w->what.read_us > 0 && sim_allowed.adopted) {
         wish_end(w, &ends->slow); /* a router that restarted knows too little to finish it */
     } else if (e->error->code == GAGGLE_UNAVAILABLE && sim_allowed.lost) {
         wish_end(w, &ends->lost);

@@ -217,7 +217,7 @@ static void on_tick(uv_timer_t *timer)
     uv_timer_start(timer, on_tick, link_until_tick_ms(&r->process.loop), 0);
     core_tick(r->core, clock_now_ms());
     if (r->drain_deadline_ms == 0) return;
-    if (core_request_count(r->core) == 0 || clock_now_ms() >= r->drain_deadline_ms) stop(r);
+    if (core_waited_for(r->core) == 0 || clock_now_ms() >= r->drain_deadline_ms) stop(r);
 }
 
 void sim_router_start(sim_router *r)

@@ -254,9 +254,10 @@ static void draw_troubles(run *r)
         pauses += r->troubles[kind].pause_ms;
     const trouble *t = r->troubles;
     sim_allowed = (sim_rules){
-        .lost = pauses > 0 && r->core.continuations_max<MANY_WORKERS, .continued = pauses> 0,
+        .lost = (pauses > 0) && (r->core.continuations_max < MANY_WORKERS),
+        .continued = (pauses > 0),
         .early_deadline = t[TROUBLE_LEAP].pause_ms > 0,
-        .claimed = r->router_count > 1 ||
+        .adopted = r->router_count > 1 ||
                    t[TROUBLE_KILL_ROUTER].pause_ms + t[TROUBLE_DRAIN_ROUTER].pause_ms > 0,
     };
 }
