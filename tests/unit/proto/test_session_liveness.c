@@ -193,8 +193,8 @@ static void test_a_stopped_process_is_dead_and_comes_back_when_it_goes_on(void *
         kill(pid, SIGSTOP);
         uint64_t start = uv_now(&loop);
         assert_true(run_until_at_least(&loop, &h.downs, 1));
-        /* Its last Ping may be up to one interval old. */
-        assert_in_range(uv_now(&loop) - start, 700 / slowness(), dead_by_ms());
+        /* Its last Ping may be one interval old, and more on a busy machine. */
+        assert_in_range(uv_now(&loop) - start, 500 / slowness(), dead_by_ms());
         assert_non_null(strstr(first->why.text, "nothing came"));
         kill(pid, SIGCONT);
         assert_true(run_until_at_least(&loop, &h.ups, 2));
