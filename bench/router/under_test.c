@@ -23,6 +23,7 @@ double cpu_seconds(pid_t pid)
     uint64_t all_ns = 0;
     for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
         unsigned long long ns;
+        if (entry->d_name[0] == '.') continue; /* ".." has a schedstat, too: the main thread's */
         snprintf(path, sizeof path, "%s/%.200s/schedstat", folder, entry->d_name);
         FILE *f = fopen(path, "r");
         if (f == NULL) continue;
