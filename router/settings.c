@@ -7,7 +7,7 @@
 #define DEFAULT_LISTEN        "tcp://127.0.0.1:7400"
 #define DEFAULT_WORKER_LISTEN "tcp://127.0.0.1:7410"
 
-enum { ROWS = 24 };
+enum { ROWS = 25 };
 
 static const char *const metrics_compat_names[] = {"vllm", "none", NULL};
 
@@ -47,6 +47,9 @@ static option_table make_table(settings *s, option_row *rows)
         {"max-queue-bytes", 0, OPTION_U64, &s->queue_bytes, "SIZE",
          .help = "memory of their prompts [256M]", .min = 1, .max = 1e12, .reloadable = true,
          .rare = true},
+        {"max-queue-tokens", 0, OPTION_U64, &s->queue_tokens, "N",
+         .help = "estimated tokens of those that wait [128M]", .min = 1, .max = 1e12,
+         .reloadable = true, .rare = true},
         {"max-kept-bytes", 0, OPTION_U64, &s->kept_bytes, "SIZE",
          .help = "prompts and answers of open requests [1G]", .min = 1, .max = 1e12,
          .reloadable = true, .rare = true},
@@ -90,6 +93,7 @@ static const settings defaults = {
     .drain_ms = 30000,
     .queue_requests = LIMIT_QUEUE_REQUESTS,
     .queue_bytes = LIMIT_SUBMIT_BYTES_QUEUE,
+    .queue_tokens = LIMIT_QUEUE_TOKENS,
     .kept_bytes = LIMIT_KEPT_BYTES,
     .continuations_max = LIMIT_CONTINUATIONS,
 };
@@ -222,6 +226,7 @@ core_options settings_core_options(const settings *s)
     options.stall_ms = s->stall_ms;
     options.queue_requests_max = s->queue_requests;
     options.queue_bytes_max = s->queue_bytes;
+    options.queue_tokens_max = s->queue_tokens;
     options.kept_bytes_max = s->kept_bytes;
     options.continuations_max = s->continuations_max;
     return options;

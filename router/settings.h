@@ -19,7 +19,7 @@ typedef struct settings {
     const char *log_level, *log_format;
     uint32_t client_grace_ms, worker_grace_ms, stall_ms, drain_ms;
     uint32_t queue_requests, continuations_max;
-    uint64_t queue_bytes, kept_bytes;
+    uint64_t queue_bytes, queue_tokens, kept_bytes;
     bool check_config;
     auth auth; /* all plain tokens; the keys file as it was last read */
 } settings;

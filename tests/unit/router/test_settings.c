@@ -83,13 +83,14 @@ static void test_defaults_and_the_file_section(void **state)
     assert_int_equal(running.client_grace_ms, LIMIT_CLIENT_GRACE_MS_DEFAULT);
     assert_false(running.check_config);
     assert_int_equal(start("[router]\nclient-grace-ms = 2m\nmax-queue-bytes = 1G\n"
-                           "log-format = json\ncheck-config = yes\n"),
+                           "max-queue-tokens = 1000\nlog-format = json\ncheck-config = yes\n"),
                      ST_OK);
     assert_int_equal(running.client_grace_ms, 120000);
     assert_true(running.queue_bytes == 1ull << 30);
     assert_true(running.check_config);
     assert_int_equal(settings_core_options(&running).client_grace_ms, 120000);
     assert_true(settings_core_options(&running).queue_bytes_max == 1ull << 30);
+    assert_true(settings_core_options(&running).queue_tokens_max == 1000);
     assert_int_equal(start("[router]\nlog-level = loud\n"), ST_INVALID_ARGUMENT);
     assert_says("line 2: log-level is 'loud'; it must be error, warn, info or debug");
 }
