@@ -418,22 +418,6 @@ cudaError_t cudaFreeHost(void *p)
     return cudaSuccess;
 }
 
-cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned int)
-{
-    auto guard = locked();
-    if (captures > 0) return result(cudaErrorStreamCaptureUnsupported);
-    if (p == nullptr || bytes == 0) return result(cudaErrorInvalidValue);
-    if (!host_memory.insert(p).second) return result(cudaErrorHostMemoryAlreadyRegistered);
-    return cudaSuccess;
-}
-
-cudaError_t cudaHostUnregister(void *p)
-{
-    auto guard = locked();
-    if (host_memory.erase(p) == 0) return result(cudaErrorHostMemoryNotRegistered);
-    return cudaSuccess;
-}
-
 cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned int)
 {
     *device = host;
