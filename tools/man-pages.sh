@@ -1,11 +1,11 @@
 #!/bin/sh
 # man-pages.sh BIN OUT: every program and command prints its own man page (--man); all of them go
-# into the folder OUT.
+# into the folder OUT, compressed as they are installed.
 set -eu
 bin=$1
 out=$2
 mkdir -p "$out"
-rm -f "$out"/*.1
+rm -f "$out"/*.1.gz
 
 page() { # the words of a command
     name=$(echo "$*" | tr ' ' -)
@@ -37,3 +37,4 @@ page gaggle-router
 page gaggle-worker
 page gaggle-worker generate
 page gaggle-worker bench
+gzip -9nf "$out"/*.1
