@@ -6,7 +6,7 @@ ONESHOT ?=
 GAGGLE  := $(BUILD)/bin/gaggle
 
 .DEFAULT_GOAL := build
-.PHONY: build run test deps asan tsan fuzz valgrind tidy bench man install format check-format clean help
+.PHONY: build run test deps asan tsan fuzz valgrind tidy bench man install deb format check-format clean help
 
 build: deps
 	@set -f; IFS=' '; set -- $$(tools/cuda-flags.sh); \
@@ -42,6 +42,12 @@ bench: build
 man: build
 	@cmake --build $(BUILD) --target man && ls $(BUILD)/man/man1
 
+deb:
+	@tools/install-deps.sh dpkg-dev
+	@cmake --preset package$(if $(CUDA),-cuda) >/dev/null && cmake --build --preset package$(if $(CUDA),-cuda) -j $(JOBS)
+	@cd build-package$(if $(CUDA),-cuda) && cpack >cpack.log || { cat cpack.log; exit 1; }
+	@ls build-package$(if $(CUDA),-cuda)/packages/*.deb
+
 install: build
 	@cmake --install $(BUILD)
 
@@ -65,4 +71,5 @@ help:
 	@echo "make tidy              clang-tidy over everything"
 	@echo "make bench             what the router costs"
 	@echo "make man               the man pages, to $(BUILD)/man/man1"
+	@echo "make deb               Debian packages of router, worker, client and library; CUDA=1: the GPU's, too"
 	@echo "make install           to CMAKE_INSTALL_PREFIX (CMAKE_FLAGS=-D...)"

@@ -117,8 +117,9 @@ typedef struct conversation {
 
     stream_table streams;
     outbox outbox;
-    buffer ack_due; /* uint32_t: numbers of streams that may owe an Ack */
-    query *queries; /* sent or waiting for a link */
+    buffer ack_due;      /* uint32_t: numbers of streams that may owe an Ack */
+    query *queries;      /* sent or waiting for a link */
+    error drain_refused; /* said since the last Report: of the query that the next one answers */
     uint32_t query_id;
 } conversation;
 

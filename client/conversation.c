@@ -247,25 +247,13 @@ static void on_finish(conversation *c, const msg_finish *m)
     act(s, action, &why);
 }
 
-/* Answers come in order: it is of the oldest query that wanted a drain. */
-static void drain_refused(gaggle_client *client, const error *why)
-{
-    query **of = NULL;
-    for (query **at = &client->talk.queries; *at != NULL; at = &(*at)->next)
-        if ((*at)->drain != NULL && (of == NULL || (*at)->id < (*of)->id)) of = at;
-    if (of == NULL) return;
-    query *q = *of;
-    *of = q->next;
-    client_query_done(client, q, NULL, why);
-}
-
 static void on_error(gaggle_client *client, const msg_error *m)
 {
     conversation *c = &client->talk;
     error why;
     error_set(&why, m->code, "%.*s", (int)m->text.size, m->text.data);
     why.retry_after_ms = m->retry_after_ms;
-    if (m->stream == 0 && !m->fatal) drain_refused(client, &why);
+    if (m->stream == 0 && !m->fatal) c->drain_refused = why;
     gaggle_stream *s = stream_table_find(&c->streams, m->stream);
     if (s == NULL) return; /* a fatal one of the link: the session tells by on_down */
     stream_action action = stream_core_error(&s->core, m->code, m->retry_after_ms, clock_now_ms());
@@ -281,12 +269,17 @@ static void on_error(gaggle_client *client, const msg_error *m)
 static void on_report(gaggle_client *client, const msg_report *m)
 {
     conversation *c = &client->talk;
+    const error refused = c->drain_refused;
+    c->drain_refused.code = ST_OK;
     for (query **at = &c->queries; *at != NULL; at = &(*at)->next) {
         query *q = *at;
         if (q->id != m->id) continue;
         *at = q->next;
         arena_reset(&c->scratch);
-        client_query_done(client, q, report_from_message(m, &c->scratch), NULL);
+        if (refused.code != ST_OK)
+            client_query_done(client, q, NULL, &refused);
+        else
+            client_query_done(client, q, report_from_message(m, &c->scratch), NULL);
         return;
     }
 }
@@ -367,6 +360,7 @@ static void on_down(void *ctx, session *link, const error *why)
     error_prefix(&c->last_trouble, why->code, "%s", session_peer_name(link));
     if (c->up) c->offline_since_ms = clock_now_ms();
     c->up = false;
+    c->drain_refused.code = ST_OK;
     outbox_clear(&c->outbox);
     gaggle_stream *s;
     STREAM_TABLE_EACH(&c->streams, s)

@@ -227,8 +227,10 @@ typedef struct gaggle_request {
     uint32_t
         logprobs;    /* 0 = none; GAGGLE_LOGPROBS(n) = of the token and the n likeliest, n <= 20 */
     uint32_t window; /* tokens the source may be ahead of the reader; 32..4096; 0 = 256 */
-    uint32_t deadline_ms; /* from now on, reconnects included; at most a day; 0 = none */
-    int32_t priority;     /* higher first */
+    uint32_t deadline_ms;   /* from now on, reconnects included; at most a day; 0 = none */
+    int32_t priority;       /* higher first */
+    const char *cache_salt; /* at most 256 bytes: its KV is reused only for requests of the same
+                               tenant and salt; NULL = all of the tenant's that have none */
 
     /* NULL: read with gaggle_stream_next(). Else called for every event; the event is valid during
      * the call and counts as read when it returns. */

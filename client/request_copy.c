@@ -102,6 +102,7 @@ status request_copy(gaggle_stream *stream, const gaggle_request *r, error *err)
         .window = r->window != 0 ? r->window : LIMIT_WINDOW_TOKENS_DEFAULT,
         .deadline_ms = r->deadline_ms,
         .priority = r->priority,
+        .cache_salt = text_copy(a, r->cache_salt),
     };
     envelope e = {.kind = ENVELOPE_SUBMIT, .submit = stream->submit};
     if ((st = envelope_check(&e, err)) != ST_OK) return st;

@@ -28,12 +28,16 @@ function(gaggle_library name)
   target_link_libraries(${name} PUBLIC gaggle_options ${ARG_LINK})
 endfunction()
 
-# gaggle_program(target output SOURCES ... LINK ...): an installed executable.
+# gaggle_program(target output SOURCES ... LINK ... [PACKAGE name]): an executable, installed with
+# that package (packages.cmake), or by a plain install only.
 function(gaggle_program target output)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "PACKAGE" "SOURCES;LINK" ${ARGN})
+  if(NOT ARG_PACKAGE)
+    set(ARG_PACKAGE bench)
+  endif()
   add_executable(${target} ${ARG_SOURCES})
   target_link_libraries(${target} PRIVATE gaggle_options ${ARG_LINK})
   set_target_properties(${target} PROPERTIES OUTPUT_NAME ${output}
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
-  install(TARGETS ${target} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS ${target} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT ${ARG_PACKAGE})
 endfunction()

@@ -68,6 +68,7 @@
 #define LIMIT_LOGIT_BIASES          1024u
 #define LIMIT_LOGPROBS_TOP          20u
 #define LIMIT_MESSAGES              4096u /* of one chat */
+#define LIMIT_CACHE_SALT_BYTES      256u
 #define LIMIT_DEADLINE_MS           (24u * 3600u * 1000u)
 
 /* -- router --------------------------------------------------------------------- */
@@ -82,7 +83,7 @@
 #define LIMIT_REQUESTS           65536u  /* known to one router: queued, running or in grace */
 #define LIMIT_CONTINUATIONS      8u      /* default of --max-continuations */
 #define LIMIT_QUEUE_REQUESTS     4096u   /* default of --max-queue */
-#define LIMIT_QUEUE_TOKENS       (LIMIT_QUEUE_REQUESTS * 32768u) /* estimated, of those that wait */
+#define LIMIT_QUEUE_TOKENS       (LIMIT_QUEUE_REQUESTS * 32768u) /* default of --max-queue-tokens */
 #define LIMIT_QUEUE_DISPLACED    16u   /* that one more urgent arrival may drive out */
 #define LIMIT_QUEUE_IDLE_FLOWS   4096u /* tenants with nothing here whose share is remembered */
 #define LIMIT_SUBMIT_BYTES_QUEUE (256u * LIMIT_MIB)
@@ -131,6 +132,17 @@
 #define LIMIT_TENSOR_NAME_BYTES        1024u
 #define LIMIT_CHAT_TEMPLATE_BYTES      (1u * LIMIT_MIB)
 #define LIMIT_JSON_DEPTH               128u
+
+/* -- models from a hub -------------------------------------------------------------- */
+
+#define LIMIT_HUB_NAME_BYTES     96u  /* ORG/NAME, as the hub has it */
+#define LIMIT_HUB_REVISION_BYTES 200u /* a branch, a tag or a commit */
+#define LIMIT_HUB_PATH_BYTES     1024u
+#define LIMIT_HUB_FILES          20000u            /* of one model */
+#define LIMIT_HUB_LISTING_BYTES  (16u * LIMIT_MIB) /* the hub's answer that lists them */
+#define LIMIT_HUB_FILE_BYTES     (4ull << 40)      /* one of them */
+#define LIMIT_HUB_PIECES         65536u            /* of one file */
+#define LIMIT_HUB_CONNECTIONS    64u
 
 /* -- chat template --------------------------------------------------------------- */
 

@@ -203,7 +203,9 @@ typedef struct msg_submit {
     const uint32_t *prior_ids;
     size_t prior_count;
     uint32_t prior_unacked; /* at most prior_count */
+    bool approximate;
     uint32_t owner;
+    text_view cache_salt;  /* any bytes, at most LIMIT_CACHE_SALT_BYTES; empty = none */
     text_view traceparent; /* at most LIMIT_NAME_BYTES */
 } msg_submit;
 
@@ -265,6 +267,7 @@ typedef struct msg_cancel {
     text_view reason;
     finish_reason finish; /* FINISH_CANCELLED (0 encodes as it), _DEADLINE or _SLOW_CONSUMER */
     bool forget;
+    uint64_t t; /* 0 = no answer is wanted */
 } msg_cancel;
 
 typedef struct msg_resume {

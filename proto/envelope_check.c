@@ -24,13 +24,17 @@ static bool count_at_most(error *err, const char *field, size_t count, size_t li
     return false;
 }
 
+static bool bytes_at_most(error *err, const char *field, text_view bytes, size_t limit)
+{
+    if (bytes.size <= limit) return true;
+    error_set(err, ST_INVALID_ARGUMENT, "%s has %zu bytes; at most %zu are allowed", field,
+              bytes.size, limit);
+    return false;
+}
+
 static bool text_ok(error *err, const char *field, text_view text, size_t limit)
 {
-    if (text.size > limit) {
-        error_set(err, ST_INVALID_ARGUMENT, "%s has %zu bytes; at most %zu are allowed", field,
-                  text.size, limit);
-        return false;
-    }
+    if (!bytes_at_most(err, field, text, limit)) return false;
     size_t valid = text_valid_size(text);
     if (valid == text.size) return true;
     error_set(err, ST_INVALID_ARGUMENT, "%s must be UTF-8 without NUL; byte %zu is 0x%02x", field,
@@ -233,6 +237,7 @@ static bool submit_ok(const msg_submit *m, error *err)
            at_most(err, "Submit.deadline_ms", m->deadline_ms, LIMIT_DEADLINE_MS) &&
            count_at_most(err, "Submit.prior_ids", m->prior_count, LIMIT_CONTEXT_TOKENS) &&
            at_most(err, "Submit.prior_unacked", m->prior_unacked, (uint32_t)m->prior_count) &&
+           bytes_at_most(err, "Submit.cache_salt", m->cache_salt, LIMIT_CACHE_SALT_BYTES) &&
            text_ok(err, "Submit.traceparent", m->traceparent, LIMIT_NAME_BYTES);
 }
 

@@ -295,7 +295,9 @@ static status submit_body_from(const Gaggle__Pb__Submit *m, msg_submit *out, are
     out->prior_ids = m->prior_ids;
     out->prior_count = m->n_prior_ids;
     out->prior_unacked = m->prior_unacked;
+    out->approximate = m->approximate != 0;
     out->owner = m->owner;
+    out->cache_salt = text_from(m->cache_salt);
     out->traceparent = text_from(m->traceparent);
     return ST_OK;
 }
@@ -459,10 +461,13 @@ static status kind_from(const Gaggle__Pb__Envelope *m, envelope *out, arena *scr
     case GAGGLE__PB__ENVELOPE__KIND_ACK:
         return ack_from(m->ack, &out->ack, err);
     case GAGGLE__PB__ENVELOPE__KIND_CANCEL:
-        out->cancel = (msg_cancel){
-            m->cancel->stream, m->cancel->n_stream, text_from(m->cancel->reason),
-            m->cancel->has_finish ? (finish_reason)m->cancel->finish : FINISH_CANCELLED,
-            m->cancel->forget != 0};
+        out->cancel = (msg_cancel){m->cancel->stream,
+                                   m->cancel->n_stream,
+                                   text_from(m->cancel->reason),
+                                   m->cancel->has_finish ? (finish_reason)m->cancel->finish
+                                                         : FINISH_CANCELLED,
+                                   m->cancel->forget != 0,
+                                   m->cancel->t};
         return ST_OK;
     case GAGGLE__PB__ENVELOPE__KIND_RESUME:
         return resume_from(m->resume, &out->resume, scratch, err);

@@ -182,7 +182,9 @@ static void submit_to(const msg_submit *e, Gaggle__Pb__Submit *m, arena *scratch
     SET_USED(m, priority, e->priority);
     SET_COLUMN(m, prior_ids, e->prior_ids, e->prior_count);
     SET_USED(m, prior_unacked, e->prior_unacked);
+    SET_USED(m, approximate, e->approximate);
     SET_USED(m, owner, e->owner);
+    SET_TEXT(m, cache_salt, e->cache_salt);
     SET_TEXT(m, traceparent, e->traceparent);
 }
 
@@ -368,6 +370,7 @@ static void kind_to(const envelope *e, any_message *any, Gaggle__Pb__Envelope *m
         any->cancel.has_finish = e->cancel.finish > FINISH_CANCELLED;
         any->cancel.finish = (Gaggle__Pb__FinishReason)e->cancel.finish;
         SET_USED(&any->cancel, forget, e->cancel.forget);
+        SET_USED(&any->cancel, t, e->cancel.t);
         break;
     case ENVELOPE_RESUME:
         gaggle__pb__resume__init(&any->resume);

@@ -108,22 +108,23 @@ void core_reject_link(core *c, const core_link *l, const char *what)
     c->io.close(c->io.ctx, l->handle, what);
 }
 
-static void send_cancel(core *c, const request *r, finish_reason finish, bool forget)
+static void send_cancel(core *c, const request *r, finish_reason finish, bool forget,
+                        uint64_t since_ms)
 {
     envelope e = {.kind = ENVELOPE_CANCEL};
-    e.cancel =
-        (msg_cancel){.stream = &r->worker_stream, .count = 1, .finish = finish, .forget = forget};
+    e.cancel = (msg_cancel){
+        .stream = &r->worker_stream, .count = 1, .finish = finish, .forget = forget, .t = since_ms};
     core_send(c, r->worker->link, &e);
 }
 
 void core_send_cancel(core *c, const request *r)
 {
-    send_cancel(c, r, (finish_reason)r->ending, false);
+    send_cancel(c, r, (finish_reason)r->ending, false, r->since_ms);
 }
 
-void core_send_forget(core *c, const request *r)
+void core_send_forget(core *c, const request *r, uint64_t since_ms)
 {
-    send_cancel(c, r, FINISH_CANCELLED, true);
+    send_cancel(c, r, FINISH_CANCELLED, true, since_ms);
 }
 
 void core_send_resume(core *c, request *r)
@@ -190,16 +191,17 @@ static void replace_older(core *c, role what, uint32_t tenant, const id128 *inst
     }
 }
 
-core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, uint32_t owner,
+core_link *core_link_up(core *c, void *handle, role what, const core_tenant *tenant,
                         const id128 *instance, const char *name, uint64_t now_ms)
 {
     pass_time(c, now_ms);
-    replace_older(c, what, tenant, instance);
+    replace_older(c, what, tenant->number, instance);
     core_link *l = mem_calloc(1, sizeof *l);
     l->handle = handle;
     l->role = what;
-    l->tenant = tenant;
-    l->owner = owner;
+    l->tenant = tenant->number;
+    l->owner = tenant->owner;
+    l->cache_salt = tenant->cache_salt;
     l->instance = *instance;
     l->name = mem_strdup(name);
     l->next = c->links;
@@ -229,10 +231,23 @@ static void unlink_dirty(core *c, const core_link *l)
     if (*at != NULL) *at = l->next_dirty;
 }
 
+/* What the client had over earlier links, and did not ask for again. */
+static void drop_detached(core *c, const core_link *l)
+{
+    uint32_t mark = core_client_mark(l);
+    for (uint32_t i = request_table_end(c->requests); c->detached > 0 && i-- > 0;) {
+        request *r = request_table_at(c->requests, i);
+        if (r != NULL && r->client == NULL && r->client_mark == mark) core_drop(c, r);
+    }
+}
+
 void core_link_down(core *c, core_link *l, bool for_good, uint64_t now_ms)
 {
     pass_time(c, now_ms);
-    if (l->role == ROLE_WORKER && l->worker != NULL) core_worker_link_lost(c, l->worker);
+    if (l->role == ROLE_WORKER && l->worker != NULL) {
+        core_worker_link_lost(c, l->worker);
+        if (for_good && l->worker->draining) core_worker_gone(c, l->worker);
+    }
     if (l->role == ROLE_CLIENT) {
         c->client_count--;
         core_forget_pending_resumes(c, l);
@@ -242,6 +257,7 @@ void core_link_down(core *c, core_link *l, bool for_good, uint64_t now_ms)
             if (for_good) core_drop(c, r);
         }
     }
+    if (l->role == ROLE_CLIENT && for_good && !l->replaced) drop_detached(c, l);
     unlink_dirty(c, l);
     *(l->previous != NULL ? &l->previous->next : &c->links) = l->next;
     if (l->next != NULL) l->next->previous = l->previous;
@@ -433,7 +449,7 @@ size_t core_waited_for(const core *c)
 void core_verify(const core *c)
 {
     queue_verify(c->queue);
-    uint32_t queued = 0;
+    uint32_t queued = 0, detached = 0;
     size_t known = 0, kept_bytes = 0;
     for (uint32_t i = 0; i < request_table_end(c->requests); i++) {
         const request *r = request_table_at(c->requests, i);
@@ -444,6 +460,7 @@ void core_verify(const core *c)
         CHECK(r->number == i);
         CHECK(request_table_find(c->requests, &r->id) == r);
         CHECK(r->acked <= r->next);
+        detached += r->client == NULL && r->client_mark != 0;
         queued += r->state == REQUEST_QUEUED;
         CHECK(r->state != REQUEST_QUEUED || (r->worker == NULL && r->submit != NULL));
         CHECK(r->state != REQUEST_DONE);
@@ -454,7 +471,7 @@ void core_verify(const core *c)
         if (r->worker_stream != 0) CHECK(worker_find_stream(r->worker, r->worker_stream) == r);
     }
     CHECK(queued == queue_waiting(c->queue).requests && known == request_table_count(c->requests));
-    CHECK(kept_bytes == c->kept_bytes);
+    CHECK(kept_bytes == c->kept_bytes && detached == c->detached);
     for (size_t i = 0; i < c->workers.count; i++) {
         const worker *w = c->workers.all[i];
         uint32_t streams = 0;

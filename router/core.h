@@ -54,9 +54,15 @@ core_options core_options_default(void);
 core *core_create(const core_options *options, const core_io *io, uint64_t now_ms);
 void core_destroy(core *c); /* no actions; NULL is fine */
 
-/* A peer said Hello and was let in. `tenant` tells clients with different API tokens apart at this
- * router, `owner` at all of them (a hash of the tenant's name; 0 = there are no tenants). */
-core_link *core_link_up(core *c, void *handle, role what, uint32_t tenant, uint32_t owner,
+/* Whose a client is. All zero: there are no tenants, and of workers. */
+typedef struct core_tenant {
+    uint32_t number;  /* tells clients with different keys apart at this router */
+    uint32_t owner;   /* the same at all routers: a hash of the tenant's name */
+    id128 cache_salt; /* cache_salt_of_tenant() */
+} core_tenant;
+
+/* A peer said Hello and was let in. */
+core_link *core_link_up(core *c, void *handle, role what, const core_tenant *tenant,
                         const id128 *instance, const char *name, uint64_t now_ms);
 
 /* What a tenant may take from now on; without it, all it wants. After the last of them,
@@ -68,7 +74,8 @@ void core_tenants_changed(core *c);
 void core_envelope(core *c, core_link *l, const envelope *e, const error *refused, uint64_t now_ms);
 
 /* The link is gone; the pointer is dead after the call. `for_good`: the peer said Bye, so that a
- * client's requests are dropped at once instead of after its grace. */
+ * client's requests are dropped, and a draining worker's go elsewhere, at once instead of after the
+ * grace. */
 void core_link_down(core *c, core_link *l, bool for_good, uint64_t now_ms);
 
 /* Time passes: call at least every 100 ms. */

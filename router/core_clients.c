@@ -3,6 +3,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "router/cache_salt.h"
 #include "router/core_internal.h"
 
 static void list_models(const core *c, char *out, size_t size)
@@ -218,6 +219,9 @@ static void on_submit(core *c, core_link *l, const msg_submit *submit)
         seeded.sampling.has_seed = true;
         seeded.sampling.seed = next_seed(c);
     }
+    const id128 salt = cache_salt_join(&l->cache_salt, submit->cache_salt);
+    seeded.cache_salt = (text_view){(const char *)salt.bytes, sizeof salt.bytes};
+    if (id128_is_zero(&salt)) seeded.cache_salt.size = 0;
     r->tenant = l->tenant;
     r->owner = l->owner;
     if (core_keep_submit(c, r, &seeded, &why) != ST_OK) {
@@ -305,7 +309,7 @@ static void on_ack(core *c, core_link *l, const msg_ack *ack)
         if (r == NULL || next_wanted > r->next) continue; /* over, or nonsense */
         if (next_wanted > r->acked) {
             r->acked = next_wanted;
-            r->since_ms = c->now_ms;
+            if (r->state != REQUEST_ENDING) r->since_ms = c->now_ms;
         } else if (r->state != REQUEST_FINISHED || next_wanted != r->next) {
             continue; /* nothing new; but an answer of no tokens ends by it */
         }
@@ -333,13 +337,10 @@ static void on_drain(core *c, const core_link *l, const msg_drain *drain)
         core_refuse(c, l, 0, ST_NOT_FOUND, text);
         return;
     }
-    w->draining = true;
+    w->told_to_drain = true;
+    w->drain_limit_ms = drain->deadline_ms;
     log_info("worker=%s is told to drain by=%s limit_ms=%u", w->id, l->name, drain->deadline_ms);
-    envelope e = {.kind = ENVELOPE_DRAIN};
-    e.drain = (msg_drain){.deadline_ms = drain->deadline_ms,
-                          .reason = text_of("drained by an admin"),
-                          .worker_id = text_of(w->id)};
-    core_send(c, w->link, &e);
+    core_send_drain(c, w);
 }
 
 /* 0: no end is known; what is over is 1. */

@@ -15,6 +15,7 @@ struct core_link {
     void *handle;
     role role;
     uint32_t tenant, owner;
+    id128 cache_salt; /* the tenant's */
     id128 instance;
     char *name;
     worker *worker;        /* a worker's link, once it registered */
@@ -50,6 +51,7 @@ struct core {
     core_link *links;
     core_link *dirty;
     uint32_t client_count;
+    uint32_t detached;      /* requests with a client_mark */
     buffer pending_resumes; /* of pending_resume */
     arena scratch;          /* for re-decoding a kept Submit */
     buffer encoded;
@@ -70,9 +72,10 @@ void core_send(core *c, const core_link *l, const envelope *e);
 void core_send_error(core *c, const core_link *l, uint32_t stream, const error *why);
 /* To its worker: again from r->acked, since a Resume acknowledges; repeats are dropped. */
 void core_send_resume(core *c, request *r);
-/* To its worker: end it and say so in a Finish, or drop it without a word. */
-void core_send_cancel(core *c, const request *r); /* with r->ending */
-void core_send_forget(core *c, const request *r);
+/* To its worker: end it and say so in a Finish, or drop it without a word. The worker says once
+ * when what it held is free; `since_ms` is when it was decided to end it, 0: that is not asked. */
+void core_send_cancel(core *c, const request *r); /* with r->ending, of r->since_ms */
+void core_send_forget(core *c, const request *r, uint64_t since_ms);
 void core_forward_ack(core *c, request *r); /* r->acked, when its worker is up and idle */
 void core_refuse(core *c, const core_link *l, uint32_t stream, status code, const char *text);
 /* A peer broke the rules of the conversation: it is told, and let go. */
@@ -98,6 +101,9 @@ MUST_USE status core_keep_submit(core *c, request *r, const msg_submit *submit, 
 void core_forget_submit(core *c, request *r);
 void core_attach_client(core *c, request *r, core_link *l, uint32_t stream);
 void core_detach_client(core *c, request *r);
+/* A client's process, not 0. Another one may have the same mark: what is dropped for that is asked
+ * for again, and goes on. */
+uint32_t core_client_mark(const core_link *l);
 void core_done(core *c, request *r);
 /* It ended, however often that is said. */
 void core_note_end(core *c, request *r, metrics_outcome outcome, const msg_finish *finish);
@@ -128,6 +134,10 @@ void core_forget_pending_resumes(core *c, const core_link *l);
 /* Workers: core_workers.c. */
 void core_worker_envelope(core *c, core_link *l, const envelope *e);
 void core_worker_link_lost(core *c, worker *w);
+/* It drained, and its link is lost because it is gone: nothing waits for it to come back. */
+void core_worker_gone(core *c, worker *w);
+/* An admin wants it to end: say so, again where the word may be lost. */
+void core_send_drain(core *c, worker *w);
 /* Its worker is gone for good, or came back without it. */
 void core_lose_worker(core *c, request *r);
 /* Everything goes elsewhere: the worker is about to end. */

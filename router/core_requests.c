@@ -55,9 +55,22 @@ void core_leave_worker(core *c, request *r, breaker_outcome outcome)
     r->worker = NULL;
 }
 
+uint32_t core_client_mark(const core_link *l)
+{
+    return XXH32(l->instance.bytes, sizeof l->instance.bytes, l->tenant) | 1;
+}
+
+static void erase_mark(core *c, request *r)
+{
+    if (r->client != NULL || r->client_mark == 0) return;
+    r->client_mark = 0;
+    c->detached--;
+}
+
 void core_attach_client(core *c, request *r, core_link *l, uint32_t stream)
 {
     core_detach_client(c, r);
+    erase_mark(c, r);
     request_table_attach(c->requests, r, l, stream);
     r->client_previous = NULL;
     r->client_next = l->requests;
@@ -76,6 +89,8 @@ void core_detach_client(core *c, request *r)
     l->streams--;
     request_table_attach(c->requests, r, NULL, 0);
     r->client_gone_ms = c->now_ms;
+    r->client_mark = core_client_mark(l);
+    c->detached++;
 }
 
 /* -- its end --------------------------------------------------------------------- */
@@ -92,6 +107,7 @@ void core_done(core *c, request *r)
     if (r->state == REQUEST_QUEUED) queue_remove(c->queue, &r->submit->place, c->now_ms);
     core_leave_worker(c, r, BREAKER_CLIENT_FAULT);
     core_detach_client(c, r);
+    erase_mark(c, r);
     core_forget_submit(c, r);
     request_set_state(r, REQUEST_DONE, c->now_ms);
     request_table_remove(c->requests, r);
@@ -106,7 +122,7 @@ void core_end(core *c, request *r, status code, uint32_t retry_after_ms, const c
     char hex[33];
     log_info("request=%s ended code=%s delivered=%u reason=\"%s\"", id128_hex(&r->id, hex),
              status_name(code), r->next, text);
-    if (request_worker_is_up(r)) core_send_forget(c, r);
+    if (request_worker_is_up(r)) core_send_forget(c, r, 0);
     if (r->client != NULL) {
         core_flush_client(c, r->client); /* the Error must not overtake the tokens before it */
         core_send_error(c, r->client, r->client_stream, &why);
@@ -134,6 +150,13 @@ static uint32_t crc_so_far(core *c, const request *r)
     return r->next > prior ? ids_crc32c(crc, r->submit->ids, r->next - prior) : crc;
 }
 
+/* When it was decided to end it: the worker may have heard of it already, and says once when it
+ * is free. */
+static uint64_t cancelled_since(const core *c, const request *r)
+{
+    return r->state == REQUEST_ENDING ? r->since_ms : c->now_ms;
+}
+
 void core_finish(core *c, request *r)
 {
     if (r->submit == NULL) { /* the ids are not known: only an Error is left */
@@ -142,7 +165,7 @@ void core_finish(core *c, request *r)
         return;
     }
     core_note_end(c, r, (metrics_outcome)r->ending, NULL);
-    if (request_worker_is_up(r)) core_send_forget(c, r);
+    if (request_worker_is_up(r)) core_send_forget(c, r, cancelled_since(c, r));
     if (r->state == REQUEST_QUEUED) queue_remove(c->queue, &r->submit->place, c->now_ms);
     core_leave_worker(c, r, BREAKER_CLIENT_FAULT);
     if (r->state != REQUEST_FINISHED) request_set_state(r, REQUEST_FINISHED, c->now_ms);
@@ -161,6 +184,12 @@ void core_finish(core *c, request *r)
              finish_reason_name((finish_reason)r->ending), r->next);
 }
 
+/* Nothing of it is at any worker. */
+static void note_freed_at_once(core *c, const request *r)
+{
+    if (r->state == REQUEST_QUEUED) metrics_freed(&c->metrics, 0);
+}
+
 /* Ask the worker to end it; its Finish follows. */
 void core_cancel(core *c, request *r, finish_reason finish, status code, const char *sentence)
 {
@@ -170,9 +199,11 @@ void core_cancel(core *c, request *r, finish_reason finish, status code, const c
         core_send_cancel(c, r);
     } else if (r->state == REQUEST_RUNNING ||
                (r->state == REQUEST_QUEUED && r->next > r->submit->prior_count)) {
+        note_freed_at_once(c, r);
         r->ending = (uint8_t)finish;
         core_finish(c, r);
     } else if (r->state == REQUEST_QUEUED) {
+        note_freed_at_once(c, r);
         core_end(c, r, code, 0, sentence);
     }
 }
@@ -180,7 +211,8 @@ void core_cancel(core *c, request *r, finish_reason finish, status code, const c
 /* Nobody wants it any more. */
 void core_drop(core *c, request *r)
 {
-    if (request_worker_is_up(r)) core_send_forget(c, r);
+    note_freed_at_once(c, r);
+    if (request_worker_is_up(r)) core_send_forget(c, r, cancelled_since(c, r));
     core_done(c, r);
 }
 
@@ -199,11 +231,13 @@ status core_keep_submit(core *c, request *r, const msg_submit *submit, error *er
         return error_set(err, ST_OUT_OF_RANGE, "the request has more than %u bytes",
                          LIMIT_MESSAGE_BYTES - SUBMIT_SLACK_BYTES);
     kept_submit *kept = mem_alloc(sizeof *kept + c->encoded.size + submit->model.size);
-    *kept = (kept_submit){.prior_count = (uint32_t)submit->prior_count};
+    /* Who made those ids is not known here. */
+    *kept = (kept_submit){.prior_count = (uint32_t)submit->prior_count,
+                          .approximate = submit->prior_count > 0};
     memcpy(kept->bytes, c->encoded.data, c->encoded.size);
     if (submit->model.size > 0)
         memcpy(kept->bytes + c->encoded.size, submit->model.data, submit->model.size);
-    kept->prompt = prefix_chain_create(submit, c->options.seed, r->tenant);
+    kept->prompt = prefix_chain_create(submit, c->options.seed);
     kept->priority = submit->priority;
     kept->cost = placement_cost(submit);
     kept->max_tokens = submit->max_tokens;
@@ -293,6 +327,7 @@ static bool dispatch_to(core *c, request *r, const placement_choice *choice)
                    c->now_ms);
 
     e.submit.stream = r->worker_stream;
+    e.submit.approximate = r->submit->approximate;
     e.submit.owner = r->owner;
     if (r->deadline_ms != 0)
         e.submit.deadline_ms =

@@ -16,7 +16,7 @@ static void requeue(core *c, request *r)
 void core_continue(core *c, request *r)
 {
     kept_submit *kept = r->submit;
-    if (request_worker_is_up(r)) core_send_forget(c, r);
+    if (request_worker_is_up(r)) core_send_forget(c, r, 0);
     size_t bytes = kept->size + sizeof(uint32_t) * (size_t)(r->next - kept->prior_count);
     if (r->next > kept->prior_count && bytes > LIMIT_MESSAGE_BYTES - LIMIT_HELLO_BYTES) {
         core_end(c, r, ST_RESOURCE_EXHAUSTED, 0,
@@ -76,7 +76,7 @@ void core_lose_worker(core *c, request *r)
 static void release_finished(core *c, request *r)
 {
     if (r->state != REQUEST_FINISHED || r->submit == NULL) return;
-    if (request_worker_is_up(r)) core_send_forget(c, r);
+    if (request_worker_is_up(r)) core_send_forget(c, r, 0);
     core_leave_worker(c, r, BREAKER_BUSY);
 }
 
@@ -98,6 +98,21 @@ void core_hand_over(core *c, worker *w)
     log_info("worker=%s leaves streams_moved=%u", w->id, moved);
 }
 
+/* What was on its way to it when it ended was never heard, and is no loss. */
+void core_worker_gone(core *c, worker *w)
+{
+    for (uint32_t i = request_table_end(c->requests); i-- > 0;) {
+        request *r = request_table_at(c->requests, i);
+        if (r == NULL || r->worker != w) continue;
+        if (r->state == REQUEST_ENDING)
+            core_finish(c, r);
+        else if (r->state == REQUEST_RUNNING && r->submit != NULL)
+            core_continue(c, r);
+        else
+            core_lose_worker(c, r);
+    }
+}
+
 void core_worker_link_lost(core *c, worker *w)
 {
     w->link = NULL;
@@ -111,6 +126,16 @@ void core_worker_link_lost(core *c, worker *w)
         request *r = w->stream_slots[slot];
         if (r != NULL) worker_close_stream(w, r);
     }
+}
+
+void core_send_drain(core *c, worker *w)
+{
+    w->draining = true;
+    envelope e = {.kind = ENVELOPE_DRAIN};
+    e.drain = (msg_drain){.deadline_ms = w->drain_limit_ms,
+                          .reason = text_of("drained by an admin"),
+                          .worker_id = text_of(w->id)};
+    core_send(c, w->link, &e);
 }
 
 typedef struct adoption {
@@ -224,6 +249,7 @@ static void on_register(core *c, core_link *l, const msg_register *said)
         w->prefix_holder = prefix_table_join(c->prefixes);
         w->load = (msg_load){0};
         w->work.was_reported = false;
+        w->told_to_drain = false;
     }
     if (!known) w->breaker = breaker_book_take(&c->forgotten, core_worker_hash(w->id));
     w->instance = l->instance;
@@ -252,6 +278,7 @@ static void on_register(core *c, core_link *l, const msg_register *said)
         request *r = w->stream_slots[slot];
         if (r != NULL && r->state == REQUEST_ENDING) core_send_cancel(c, r);
     }
+    if (w->told_to_drain) core_send_drain(c, w);
     for (size_t i = 0; i < w->model_count; i++) /* its series begin now, before its first request */
         metrics_model_number(&c->metrics, text_of(w->models[i].name));
     core_worker_has_room(c, w);
@@ -320,7 +347,7 @@ static void relay_group(core *c, request *r, const msg_tokens *t, size_t group, 
 static void prefetch_submit(const worker *w, uint32_t stream)
 {
     const request *r = worker_find_stream(w, stream);
-    if (r == NULL) return;
+    if (r == NULL || r->submit == NULL) return;
     const char *kept = (const char *)r->submit;
     __builtin_prefetch(kept, 1);
     __builtin_prefetch(kept + 48, 1); /* it may lie across two lines */
@@ -329,7 +356,8 @@ static void prefetch_submit(const worker *w, uint32_t stream)
 static void prefetch_ids(const worker *w, uint32_t stream)
 {
     const request *r = worker_find_stream(w, stream);
-    if (r != NULL && r->submit != NULL && r->next >= r->submit->prior_count)
+    if (r != NULL && r->submit != NULL && r->submit->ids != NULL &&
+        r->next >= r->submit->prior_count)
         __builtin_prefetch(r->submit->ids + (r->next - r->submit->prior_count), 1);
 }
 
@@ -435,7 +463,6 @@ static void on_finish(core *c, core_link *l, const msg_finish *finish)
     if (r->submit != NULL) note_finish(c, r, finish);
     work_ledger_settle(&r->worker->work, &r->charge);
     r->worker->streams--;
-    if (r->state == REQUEST_ENDING) metrics_cancelled(&c->metrics, c->now_ms - r->since_ms);
     core_note_end(c, r, (metrics_outcome)finish->reason, &e.finish);
     request_set_state(r, REQUEST_FINISHED, c->now_ms);
     if (r->submit != NULL) {
@@ -450,6 +477,14 @@ static void on_finish(core *c, core_link *l, const msg_finish *finish)
              finish_reason_name(finish->reason), finish->total);
     if (l->worker->draining) release_finished(c, r);
     core_dispatch(c);
+}
+
+/* What a stream held is free. The time is our own, from the Cancel that asked. */
+static void on_freed(core *c, const msg_cancel *freed)
+{
+    if (freed->t == 0 || freed->t > c->now_ms) return;
+    for (size_t i = 0; i < freed->count; i++)
+        metrics_freed(&c->metrics, c->now_ms - freed->t);
 }
 
 static void on_load(core *c, worker *w, const msg_load *load)
@@ -479,6 +514,9 @@ void core_worker_envelope(core *c, core_link *l, const envelope *e)
     case ENVELOPE_LOAD:
         on_load(c, l->worker, &e->load);
         break;
+    case ENVELOPE_CANCEL:
+        on_freed(c, &e->cancel);
+        break;
     case ENVELOPE_DRAIN:
         l->worker->draining = true;
         if (e->drain.deadline_ms != 0) plan_leave(c, l->worker, e->drain.deadline_ms);
@@ -488,6 +526,7 @@ void core_worker_envelope(core *c, core_link *l, const envelope *e)
         log_info("worker=%s draining streams=%u", l->worker->id, l->worker->streams);
         break;
     default:
-        core_reject_link(c, l, "a worker may send Register, Tokens, Finish, Load and Drain");
+        core_reject_link(c, l,
+                         "a worker may send Register, Tokens, Finish, Load, Cancel and Drain");
     }
 }

@@ -13,7 +13,9 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/service_notify.h"
 #include "proto/session.h"
+#include "router/cache_salt.h"
 #include "router/core.h"
 #include "router/settings.h"
 #include "router/sight.h"
@@ -100,23 +102,26 @@ static status on_hello(void *ctx, session *s, const msg_hello *hello, msg_welcom
     return ST_OK;
 }
 
-/* The tenant's name as a number: other routers with the same keys get the same. */
-static uint32_t owner_of(const router *r, uint32_t tenant)
+/* Other routers with the same keys get the same owner and salt, since they go by the name. */
+static core_tenant tenant_of(const router *r, const identity *who)
 {
     const auth *a = &r->settings.auth;
-    if (a->keys == NULL && a->api_tokens.count == 0) return 0;
+    if (who->what == ROLE_WORKER || (a->keys == NULL && a->api_tokens.count == 0))
+        return (core_tenant){.number = who->tenant};
     char name[AUTH_TENANT_NAME_SIZE];
-    auth_tenant_name(a, tenant, name);
-    return XXH32(name, strlen(name), 0) | 1;
+    auth_tenant_name(a, who->tenant, name);
+    return (core_tenant){.number = who->tenant,
+                         .owner = XXH32(name, strlen(name), 0) | 1,
+                         .cache_salt = cache_salt_of_tenant(name)};
 }
 
 static void on_up(void *ctx, session *s, const msg_welcome *welcome)
 {
     (void)welcome;
     peer *p = ctx;
-    p->link = core_link_up(p->router->core, s, p->who.what, p->who.tenant,
-                           owner_of(p->router, p->who.tenant), &p->instance, session_peer_name(s),
-                           clock_now_ms());
+    const core_tenant tenant = tenant_of(p->router, &p->who);
+    p->link = core_link_up(p->router->core, s, p->who.what, &tenant, &p->instance,
+                           session_peer_name(s), clock_now_ms());
     log_info("peer=%s connected role=%s key=%s", session_peer_name(s),
              p->who.what == ROLE_WORKER ? "worker" : "client",
              p->who.key_id[0] != '\0' ? p->who.key_id : "none");
@@ -269,6 +274,7 @@ static void on_signal(uv_signal_t *handle, int number)
     log_info("draining signal=%s requests=%zu limit_ms=%u", number == SIGINT ? "INT" : "TERM",
              core_waited_for(r->core), r->settings.drain_ms);
     r->drain_deadline_ms = clock_now_ms() + r->settings.drain_ms;
+    service_notify("STOPPING=1");
     core_drain(r->core, "the router is shutting down");
 }
 
@@ -364,7 +370,7 @@ static status open_sight(router *r, json_t *opened, error *err)
     return note_opened(s->http_listen, sight_port(r->sight), "http", opened, err);
 }
 
-/* One line on stdout: for `gaggle up` and for scripts. */
+/* One line on stdout, for `gaggle up` and for scripts; systemd is told, too. */
 static void print_ready(json_t *clients, json_t *workers, json_t *http)
 {
     json_t *ready = json_pack("{s:b, s:O, s:O, s:O}", "ready", 1, "listen", clients,
@@ -374,6 +380,7 @@ static void print_ready(json_t *clients, json_t *workers, json_t *http)
     putchar('\n');
     fflush(stdout);
     json_decref(ready);
+    service_notify("READY=1");
 }
 
 static void start_loop_handles(router *r)

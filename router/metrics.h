@@ -100,7 +100,7 @@ typedef struct core_metrics {
     uint64_t errors[STATUS_COUNT]; /* said to clients, by code */
     uint64_t placements[METRICS_PLACEMENTS];
     uint64_t continuations, approximate, workers_lost;
-    histogram cancel; /* us from a Cancel to its worker's Finish */
+    histogram cancel; /* us from the end that somebody wanted until it is free */
 } core_metrics;
 
 void metrics_init(core_metrics *m);
@@ -144,8 +144,8 @@ static inline void metrics_error(core_metrics *m, status code)
     m->errors[(unsigned)code < STATUS_COUNT ? code : ST_UNKNOWN]++;
 }
 
-/* The worker's Finish answers a Cancel that is `ms` old: what it held is free. */
-static inline void metrics_cancelled(core_metrics *m, uint64_t ms)
+/* What a request held is free, `ms` after it was decided to end it before its time. */
+static inline void metrics_freed(core_metrics *m, uint64_t ms)
 {
     histogram_add(&m->cancel, &bounds_cancel, ms * 1000, 1);
 }

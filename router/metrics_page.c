@@ -297,7 +297,7 @@ static void router_pages(const page *p)
     prometheus_single(out, "gaggle_workers_lost_total", "counter",
                       "Workers that did not come back within their grace.", m->workers_lost, 1);
     prometheus_family(out, "gaggle_cancel_seconds", "histogram",
-                      "From a Cancel until the worker has freed what the request held.");
+                      "From when a request was ended early until what it held is free.");
     prometheus_histogram(out, "gaggle_cancel_seconds", (text_view){0}, &m->cancel, &bounds_cancel,
                          0);
 }

@@ -41,18 +41,18 @@ static void add_bytes(chunker *c, const void *data, size_t size)
     }
 }
 
-static uint64_t first_seed(const msg_submit *submit, uint64_t secret, uint32_t tenant)
+static uint64_t first_seed(const msg_submit *submit, uint64_t secret)
 {
     uint32_t kind = submit->id_count > 0        ? 3u
                     : submit->message_count > 0 ? 2u
                     : submit->raw               ? 1u
                                                 : 0u;
-    const uint32_t whose[2] = {tenant, kind};
-    uint64_t seed = XXH3_64bits_withSeed(whose, sizeof whose, secret);
+    uint64_t seed = XXH3_64bits_withSeed(&kind, sizeof kind, secret);
+    seed = XXH3_64bits_withSeed(submit->cache_salt.data, submit->cache_salt.size, seed);
     return XXH3_64bits_withSeed(submit->model.data, submit->model.size, seed);
 }
 
-prefix_chain *prefix_chain_create(const msg_submit *submit, uint64_t secret, uint32_t tenant)
+prefix_chain *prefix_chain_create(const msg_submit *submit, uint64_t secret)
 {
     size_t text_bytes = submit->text.size;
     for (size_t i = 0; i < submit->message_count; i++)
@@ -63,9 +63,8 @@ prefix_chain *prefix_chain_create(const msg_submit *submit, uint64_t secret, uin
 
     prefix_chain *chain = mem_alloc(sizeof *chain + count_max * sizeof *chain->chunk);
     *chain = (prefix_chain){.text_bytes = (uint32_t)text_bytes, .ids = (uint32_t)submit->id_count};
-    chunker c = {.chain = chain,
-                 .count_max = (uint32_t)count_max,
-                 .hash = first_seed(submit, secret, tenant)};
+    chunker c = {
+        .chain = chain, .count_max = (uint32_t)count_max, .hash = first_seed(submit, secret)};
     add_bytes(&c, submit->text.data, submit->text.size);
     for (size_t i = 0; i < submit->message_count; i++) {
         add_bytes(&c, submit->messages[i].role.data, submit->messages[i].role.size);

@@ -7,9 +7,9 @@
  *
  * The bytes of a chat are, for each message, its role, a NUL, its content and a NUL; text is valid
  * UTF-8 without NUL, so a chat that goes on keeps the hashes that it had. Ids are hashed as they
- * lie in memory. The first seed comes from the router's secret, the tenant, the model and the kind
- * of prompt: tenants never learn from the time of a first token what another one asked, and nobody
- * outside can make hashes collide.
+ * lie in memory. The first seed comes from the router's secret, the cache salt, the model and the
+ * kind of prompt: requests share hashes only where a worker would share their KV (cache_salt.h),
+ * and nobody outside can make hashes collide.
  *
  * At most LIMIT_PREFIX_CHUNKS are hashed, which is the first 512 KiB: what prompts have in common
  * beyond is not seen. Nothing is copied but chunks that lie across messages. Pure: any thread. */
@@ -27,7 +27,8 @@ typedef struct prefix_chain {
     uint64_t chunk[];
 } prefix_chain;
 
-/* Hash the prompt of `submit` (its prior_ids are not part of it). mem_free() it. */
-prefix_chain *prefix_chain_create(const msg_submit *submit, uint64_t secret, uint32_t tenant);
+/* Hash the prompt of `submit` (its prior_ids are not part of it), whose cache_salt is what a worker
+ * will be told. mem_free() it. */
+prefix_chain *prefix_chain_create(const msg_submit *submit, uint64_t secret);
 
 #endif

@@ -7,6 +7,7 @@
  *         flow.entries     by deadline and arrival
  *     model.held           what the caller found no room for, while others of the model may go
  *   queue.parked           flows whose tenant runs as many as it may
+ *   queue.parked_again     entries that came back, the same
  *   queue.halted           models that are blocked or hold some back
  *   queue.idle_*           flows with nothing here, oldest first
  *
@@ -30,10 +31,15 @@ static queue_flow *flow_of_ready(ordered_node *n)
     return OWNER(queue_flow, ready, n);
 }
 
+static queue_entry *entry_of(ordered_node *n)
+{
+    return OWNER(queue_entry, node, n);
+}
+
 static queue_entry *first_entry(const queue_flow *f)
 {
     ordered_node *n = ordered_set_first(&f->entries);
-    return n != NULL ? OWNER(queue_entry, node, n) : NULL;
+    return n != NULL ? entry_of(n) : NULL;
 }
 
 /* splitmix64 (Steele, Lea, Flood 2014): ranks in the trees. */
@@ -109,9 +115,28 @@ static void flow_unpark(queue *q, queue_flow *f)
     model_refresh(q, f->lane->model);
 }
 
+static void entry_park(queue *q, queue_entry *e)
+{
+    ordered_set_remove(&e->flow->lane->returned, &e->node);
+    e->is_parked = true;
+    e->node.key = e->flow->tenant;
+    ordered_set_add(&q->parked_again, &e->node, next_rank(q));
+}
+
+static void entry_unpark(queue *q, queue_entry *e)
+{
+    ordered_set_remove(&q->parked_again, &e->node);
+    e->is_parked = false;
+    e->node.key = 0;
+    ordered_set_add(&e->flow->lane->returned, &e->node, next_rank(q));
+    model_refresh(q, e->flow->lane->model);
+}
+
 static void unpark_tenant(queue *q, uint32_t tenant)
 {
     ordered_node *n;
+    while ((n = ordered_set_at(&q->parked_again, tenant, 0)) != NULL && n->key == tenant)
+        entry_unpark(q, entry_of(n));
     while ((n = ordered_set_at(&q->parked, tenant, 0)) != NULL && n->key == tenant)
         flow_unpark(q, flow_of_ready(n));
 }
@@ -143,6 +168,7 @@ static queue_model *add_model(queue *q, text_view name)
     return m;
 }
 
+/* When it is neither held nor parked. */
 static ordered_set *home_of(const queue_entry *e)
 {
     return e->again ? &e->flow->lane->returned : &e->flow->entries;
@@ -170,7 +196,7 @@ static void unblock(queue *q, queue_model *m)
 {
     m->is_blocked = false;
     for (ordered_node *n; (n = ordered_set_first(&m->held)) != NULL;) {
-        queue_entry *e = OWNER(queue_entry, node, n);
+        queue_entry *e = entry_of(n);
         ordered_set_remove(&m->held, n);
         e->is_held = false;
         ordered_set_add(home_of(e), n, next_rank(q));
@@ -379,7 +405,8 @@ static void unlink_entry(queue *q, queue_entry *e)
 {
     queue_flow *f = e->flow;
     queue_lane *l = f->lane;
-    ordered_set_remove(e->is_held ? &l->model->held : home_of(e), &e->node);
+    ordered_set *in = e->is_held ? &l->model->held : e->is_parked ? &q->parked_again : home_of(e);
+    ordered_set_remove(in, &e->node);
     if (e->is_held) set_halted(q, l->model);
     list_remove(&l->all, e);
     if (l->class == QUEUE_BATCH && !e->again) batch_remove(q, e);
@@ -395,11 +422,15 @@ static void unlink_entry(queue *q, queue_entry *e)
 
 static queue_entry *lane_head(queue *q, queue_lane *l)
 {
-    ordered_node *n = ordered_set_first(&l->returned);
-    if (n != NULL) return OWNER(queue_entry, node, n);
+    ordered_node *n;
+    while ((n = ordered_set_first(&l->returned)) != NULL) {
+        queue_entry *e = entry_of(n);
+        if (tenant_may_run(q->tenants, e->flow->tenant, true)) return e;
+        entry_park(q, e);
+    }
     while ((n = ordered_set_first(&l->ready)) != NULL) {
         queue_flow *f = flow_of_ready(n);
-        if (tenant_may_run(q->tenants, f->tenant)) return first_entry(f);
+        if (tenant_may_run(q->tenants, f->tenant, false)) return first_entry(f);
         flow_park(q, f);
     }
     return NULL;
@@ -448,7 +479,7 @@ void queue_take(queue *q, queue_place *p, uint64_t now_ms)
     l->running++;
     m->running++;
     q->running++;
-    tenant_start(q->tenants, f->tenant);
+    tenant_start(q->tenants, f->tenant, e->again);
     queue_note_drain(q, e->tokens, now_ms);
     flow_refresh(q, f);
     model_refresh(q, m);
@@ -462,7 +493,8 @@ void queue_remove(queue *q, queue_place *p, uint64_t now_ms)
     queue_entry *e = p->entry;
     queue_flow *f = e->flow;
     unlink_entry(q, e);
-    tenant_leave(q->tenants, f->tenant, e->tokens, now_ms);
+    tenant_leave(q->tenants, f->tenant, e->tokens, e->again, now_ms);
+    if (e->again) unpark_tenant(q, f->tenant);
     flow_refresh(q, f);
     model_refresh(q, f->lane->model);
     *p = (queue_place){0};
@@ -538,6 +570,8 @@ void queue_unblock_all(queue *q)
 void queue_limits_changed(queue *q)
 {
     ordered_node *n;
+    while ((n = ordered_set_first(&q->parked_again)) != NULL)
+        entry_unpark(q, entry_of(n));
     while ((n = ordered_set_first(&q->parked)) != NULL)
         flow_unpark(q, flow_of_ready(n));
 }

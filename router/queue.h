@@ -22,7 +22,7 @@
  * class, and between models.
  *
  * A request that comes back from a lost worker is never refused, and goes before all of its model
- * and class.
+ * and class. Its tenant's concurrent limit counts it all the while, as one that runs.
  *
  * The caller looks at the head, and takes it, blocks its model or holds this one request back;
  * neither costs anything until something about the model's workers changes (queue_unblock). A

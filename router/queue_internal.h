@@ -20,7 +20,7 @@ typedef struct queue_entry {
     struct queue_entry *previous, *next; /* in its lane */
     struct queue_entry *batch_previous, *batch_next;
     uint32_t tokens, bytes;
-    bool again, is_held;
+    bool again, is_held, is_parked;
 } queue_entry;
 
 /* A tenant in a class of a model. Exists while it has requests here, and after that as one of the
@@ -41,7 +41,7 @@ typedef struct queue_lane {
     struct queue_model *model;
     ordered_set flows;    /* by tenant */
     ordered_set ready;    /* by virtual time: those with entries, and not parked */
-    ordered_set returned; /* from lost workers, in that order; these go first */
+    ordered_set returned; /* from lost workers, in that order; these go first; not the parked */
     entry_list all;       /* that wait */
     fair_account account;
     fair_clock clock; /* of its flows */
@@ -89,7 +89,8 @@ struct queue {
     ordered_set ready; /* models by virtual time: those not blocked with somebody ready */
     fair_clock clock;  /* of the models */
     queue_model *halted;
-    ordered_set parked; /* flows whose tenant runs as many as it may, by tenant */
+    /* Of tenants that run as many as they may, by tenant: flows, and entries that came back. */
+    ordered_set parked, parked_again;
     queue_flow *idle_oldest, *idle_youngest;
     uint32_t idle_count;
     uint64_t sequence; /* of arrivals and of places in `ready` */

@@ -4,7 +4,7 @@
 
 typedef struct tally {
     queue_sum waiting[QUEUE_CLASSES];
-    uint32_t running, ready_models, halted_models, parked, idle, batch, held;
+    uint32_t running, ready_models, halted_models, parked, parked_again, idle, batch, held;
 } tally;
 
 static uint32_t count_nodes(const ordered_node *n)
@@ -57,7 +57,8 @@ static void verify_flows(const queue *q, queue_lane *l, ordered_node *n, uint32_
 
 static void verify_lane(const queue *q, queue_lane *l, tally *t)
 {
-    uint32_t entries = 0, ready = 0, waiting = 0, running = 0, held = 0, again = 0;
+    uint32_t entries = 0, ready = 0, waiting = 0, running = 0;
+    uint32_t held = 0, again = 0, parked = 0;
     verify_flows(q, l, l->flows.root, &entries, &ready, &waiting, &running, t);
     CHECK(count_nodes(l->flows.root) == l->flow_count && count_nodes(l->ready.root) == ready);
     CHECK(waiting == l->waiting && running == l->running);
@@ -66,7 +67,8 @@ static void verify_lane(const queue *q, queue_lane *l, tally *t)
     for (const queue_entry *e = l->all.head; e != NULL; previous = e, e = e->next) {
         CHECK(e->previous == previous && e->flow->lane == l && e->node.amount == e->tokens);
         held += e->is_held;
-        again += e->again && !e->is_held;
+        again += e->again && !e->is_held && !e->is_parked;
+        parked += e->is_parked;
         t->batch += l->class == QUEUE_BATCH && !e->again;
         waiting--;
         sum->requests++;
@@ -75,8 +77,9 @@ static void verify_lane(const queue *q, queue_lane *l, tally *t)
     }
     CHECK(l->all.tail == previous && waiting == 0);
     CHECK(count_nodes(l->returned.root) == again);
-    CHECK(entries + again + held == l->waiting);
+    CHECK(entries + again + held + parked == l->waiting);
     t->held += held;
+    t->parked_again += parked;
 }
 
 static void verify_model(const queue *q, queue_model *m, tally *t)
@@ -126,6 +129,7 @@ void queue_verify(const queue *q)
     CHECK(t.halted_models == 0);
     CHECK(count_nodes(q->ready.root) == t.ready_models);
     CHECK(count_nodes(q->parked.root) == t.parked);
+    CHECK(count_nodes(q->parked_again.root) == t.parked_again);
     CHECK(t.idle == q->idle_count && q->idle_count <= LIMIT_QUEUE_IDLE_FLOWS);
     for (const queue_entry *e = q->batch_youngest; e != NULL; e = e->batch_previous) {
         CHECK(e->batch_previous == NULL || e->batch_previous->batch_next == e);

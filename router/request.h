@@ -81,7 +81,10 @@ typedef struct request {
     uint64_t since_ms;     /* of the last progress: entered the state, relayed, acknowledged */
     uint64_t deadline_ms;  /* absolute; 0 = none */
     uint32_t number;       /* in the table; of a free one, the next free one */
-    uint32_t client_stream;
+    union {
+        uint32_t client_stream;
+        uint32_t client_mark; /* away: of the process it was (core_client_mark()); 0 = not known */
+    };
     uint32_t worker_stream; /* 0: its worker is away */
     uint32_t next;          /* token index; the total when FINISHED */
     uint32_t acked;         /* token index */

@@ -18,6 +18,7 @@ typedef struct tenant {
     tenant_limits limits;
     bucket requests, tokens;
     uint32_t queued, running;
+    uint32_t returned; /* of those queued: come back */
 } tenant;
 
 struct tenant_table {
@@ -137,10 +138,11 @@ uint32_t tenant_running(const tenant_table *t, uint32_t number)
     return find(t, number)->running;
 }
 
-bool tenant_may_run(const tenant_table *t, uint32_t number)
+bool tenant_may_run(const tenant_table *t, uint32_t number, bool again)
 {
     const tenant *who = find(t, number);
-    return who->limits.concurrent == 0 || who->running < who->limits.concurrent;
+    uint32_t begun = who->running + (again ? 0 : who->returned);
+    return who->limits.concurrent == 0 || begun < who->limits.concurrent;
 }
 
 static status refuse_rate(error *err, uint64_t rate, const char *what, uint32_t count,
@@ -181,23 +183,29 @@ void tenant_enter(tenant_table *t, uint32_t number, uint32_t tokens, bool again,
 {
     tenant *who = get(t, number);
     who->queued++;
+    who->returned += again;
     if (!again) change(&who->requests, who->limits.requests_per_minute, -1, now_ms);
     change(&who->tokens, who->limits.tokens_per_minute, -(int64_t)tokens, now_ms);
 }
 
-void tenant_leave(tenant_table *t, uint32_t number, uint32_t tokens, uint64_t now_ms)
+static void leave_queue(tenant *who, bool again)
+{
+    CHECK(who->queued > 0 && who->returned >= again);
+    who->queued--;
+    who->returned -= again;
+}
+
+void tenant_leave(tenant_table *t, uint32_t number, uint32_t tokens, bool again, uint64_t now_ms)
 {
     tenant *who = get(t, number);
-    CHECK(who->queued > 0);
-    who->queued--;
+    leave_queue(who, again);
     change(&who->tokens, who->limits.tokens_per_minute, tokens, now_ms);
 }
 
-void tenant_start(tenant_table *t, uint32_t number)
+void tenant_start(tenant_table *t, uint32_t number, bool again)
 {
     tenant *who = get(t, number);
-    CHECK(who->queued > 0);
-    who->queued--;
+    leave_queue(who, again);
     who->running++;
 }
 

@@ -35,14 +35,15 @@ uint32_t tenant_running(const tenant_table *t, uint32_t number);
  * retry_after_ms is what the bucket needs, 0 when the queue is what must get shorter. */
 MUST_USE status tenant_check(const tenant_table *t, uint32_t number, uint32_t tokens,
                              uint64_t now_ms, error *err);
-/* May one of those that wait run? */
-bool tenant_may_run(const tenant_table *t, uint32_t number);
+/* May one of those that wait run? Those that come back (`again`) keep their places among those that
+ * run, so that no other takes them. */
+bool tenant_may_run(const tenant_table *t, uint32_t number, bool again);
 
 /* One request's way: enter, then leave; or enter, start, end. `again`: it comes back from a worker
  * that was lost, and its tenant is not charged for another request. */
 void tenant_enter(tenant_table *t, uint32_t number, uint32_t tokens, bool again, uint64_t now_ms);
-void tenant_leave(tenant_table *t, uint32_t number, uint32_t tokens, uint64_t now_ms);
-void tenant_start(tenant_table *t, uint32_t number);
+void tenant_leave(tenant_table *t, uint32_t number, uint32_t tokens, bool again, uint64_t now_ms);
+void tenant_start(tenant_table *t, uint32_t number, bool again);
 void tenant_end(tenant_table *t, uint32_t number, uint32_t charged, uint32_t actual,
                 uint64_t now_ms);
 

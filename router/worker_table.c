@@ -142,7 +142,7 @@ request *worker_find_stream(const worker *w, uint32_t stream)
 void worker_prefetch_stream(const worker *w, uint32_t stream)
 {
     uint32_t slot = stream & SLOT_MASK;
-    if (slot >= w->slot_count) return;
+    if (slot >= w->slot_count || w->stream_slots[slot] == NULL) return;
     const char *r = (const char *)w->stream_slots[slot];
     __builtin_prefetch(r, 1);
     __builtin_prefetch(r + 64, 1);

@@ -27,6 +27,8 @@ typedef struct worker {
     uint32_t slots, kv_blocks;
     msg_load load;
     bool draining;
+    bool told_to_drain; /* by an admin, through us; so long may what it runs go on, 0 = any time: */
+    uint32_t drain_limit_ms;
     breaker breaker;
     bool death_counted;     /* since it came: by the breaker */
     uint64_t lease_end_ms;  /* it will be gone then; 0 = no such end is known */

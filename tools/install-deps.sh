@@ -7,7 +7,7 @@ set -eu
 
 packages="gcc g++ cmake ninja-build pkg-config protobuf-c-compiler protobuf-compiler
   libuv1-dev libnng-dev libprotobuf-c-dev libpcre2-dev libutf8proc-dev libjansson-dev libxxhash-dev
-  libssl-dev libcmocka-dev openssl xz-utils python3 python3-venv $*"
+  libssl-dev libcurl4-openssl-dev libcmocka-dev openssl xz-utils python3 python3-venv $*"
 
 missing=""
 for package in $packages; do

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/hub_cache.h"
 #include "common/mem.h"
 #include "common/options.h"
 #include "worker/cpu/kernels/kernels.h"
@@ -319,7 +320,8 @@ static void print_results(const bench *s)
 static status parse(bench *s, int argc, char **argv, error *err)
 {
     const option_row rows[] = {
-        {"model", 'm', OPTION_TEXT, &s->dir, "DIR", "Hugging Face model folder", 0, 0},
+        {"model", 'm', OPTION_TEXT, &s->dir, "MODEL",
+         "Hugging Face model folder, or ORG/NAME that was pulled", 0, 0},
         {"load-format", 0, OPTION_TEXT, &s->load_format, "FORMAT",
          "safetensors or dummy (random weights) [safetensors]", 0, 0},
         {"device", 0, OPTION_TEXT, &s->device, "DEVICE", "cpu or cuda:N [cpu]", 0, 0},
@@ -368,7 +370,12 @@ static status create_backend(bench *s, error *err)
     if (s->choice.cuda != NULL)
         st = s->choice.cuda->measure_ceilings(s->choice.ordinal, &s->ceilings, err);
     if (st != ST_OK) return st;
-    st = model_load(&s->model, s->dir, format, NULL, NULL, err);
+    char *dir;
+    model_ref ref;
+    st = model_find(&dir, &ref, s->dir, err);
+    if (st != ST_OK) return st;
+    st = model_load(&s->model, dir, format, NULL, NULL, err);
+    mem_free(dir);
     if (st != ST_OK) return st;
     uint32_t tokens = s->prompt_tokens + s->output_tokens;
     if (tokens > s->model->config.context_max)

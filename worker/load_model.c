@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/hub_cache.h"
 #include "common/log.h"
 #include "worker/device.h"
 
@@ -21,7 +22,8 @@ model_settings model_settings_default(void)
 void model_option_rows(model_settings *s, option_row *rows)
 {
     const option_row all[MODEL_OPTION_ROWS] = {
-        {"model", 'm', OPTION_TEXT, &s->dir, "DIR", .help = "Hugging Face model folder"},
+        {"model", 'm', OPTION_TEXT, &s->dir, "MODEL",
+         .help = "Hugging Face model folder, or ORG/NAME that was pulled"},
         {"load-format", 0, OPTION_TEXT, &s->load_format, "FORMAT",
          .help = "auto, safetensors or dummy (random weights) [auto]", .rare = true},
         {"device", 0, OPTION_TEXT, &s->device, "DEVICE", .help = "auto, cpu or cuda:N [auto]"},
@@ -112,10 +114,10 @@ static status parse_choices(const model_settings *s, device_choice *device, load
     return st;
 }
 
-static status load_template(loaded_model *out, const model_settings *s, error *err)
+static status load_template(loaded_model *out, error *err)
 {
     error why = {0};
-    status st = chat_template_load(&out->chat_template, s->dir, &why);
+    status st = chat_template_load(&out->chat_template, out->dir, &why);
     if (st == ST_OK || st == ST_NOT_FOUND) return ST_OK;
     if (err != NULL) *err = why;
     return st;
@@ -166,17 +168,21 @@ status load_model(loaded_model *out, const model_settings *s, error *err)
     device_choice device;
     status st = parse_choices(s, &device, &format, err);
     if (st != ST_OK) return st;
+    model_ref ref;
+    st = model_find(&out->dir, &ref, s->dir, err);
+    if (st != ST_OK) return st;
+    out->name = model_name_of(out->dir);
     progress shown = {.shown_ms = clock_now_ms(), .is_terminal = isatty(STDERR_FILENO) != 0};
-    st = model_load(&out->model, s->dir, format, show_progress, &shown, err);
+    st = model_load(&out->model, out->dir, format, show_progress, &shown, err);
     if (st != ST_OK) return st;
     if (s->context_max > out->model->config.context_max)
         return error_set(err, ST_INVALID_ARGUMENT,
                          "--max-model-len is %u; the model's context has %u tokens", s->context_max,
                          out->model->config.context_max);
     if (s->context_max > 0) model_limit_context(out->model, s->context_max);
-    st = tokenizer_load(&out->tokenizer, s->dir, err);
+    st = tokenizer_load(&out->tokenizer, out->dir, err);
     if (st != ST_OK) return st;
-    st = load_template(out, s, err);
+    st = load_template(out, err);
     if (st != ST_OK) return st;
     backend_options options = {
         .threads = s->threads,
@@ -210,5 +216,7 @@ void loaded_model_destroy(loaded_model *loaded)
     chat_template_destroy(loaded->chat_template);
     tokenizer_destroy(loaded->tokenizer);
     model_destroy(loaded->model);
+    mem_free(loaded->name);
+    mem_free(loaded->dir);
     *loaded = (loaded_model){0};
 }

@@ -8,7 +8,7 @@
 #include "worker/text/chat_template.h"
 
 typedef struct model_settings {
-    const char *dir;                                  /* -m: required */
+    const char *dir;                                  /* -m: required; see model_find() */
     const char *load_format;                          /* "auto", "safetensors" or "dummy" */
     const char *device;                               /* device.h */
     uint32_t threads;                                 /* 0 = all */
@@ -27,6 +27,7 @@ model_settings model_settings_default(void);
 void model_option_rows(model_settings *settings, option_row *rows);
 
 typedef struct loaded_model {
+    char *dir, *name; /* the model's folder, and what people call it: model_name_of() */
     model *model;
     tokenizer *tokenizer;
     chat_template *chat_template; /* NULL: the model has none */

@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "common/service_notify.h"
 #include "worker/bench.h"
 #include "worker/device.h"
 #include "worker/generate.h"
@@ -106,7 +107,7 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
     if (s->model.dir == NULL)
         return error_set(err, ST_INVALID_ARGUMENT,
                          "no model: give -m DIR, a Hugging Face folder (config.json, "
-                         "*.safetensors, tokenizer.json)");
+                         "*.safetensors, tokenizer.json), or -m ORG/NAME of a pulled one");
     if (s->name != NULL && (st = check_name("--name", s->name, err))) return st;
     if (s->served_model_name != NULL &&
         (st = check_name("--served-model-name", s->served_model_name, err)))
@@ -128,18 +129,6 @@ static int list_devices(void)
     return 0;
 }
 
-/* "models/gosling/" -> "gosling" */
-static char *folder_name(const char *dir)
-{
-    size_t size = strlen(dir);
-    while (size > 1 && dir[size - 1] == '/')
-        size--;
-    size_t start = size;
-    while (start > 0 && dir[start - 1] != '/')
-        start--;
-    return mem_strndup(dir + start, size - start);
-}
-
 /* "cuda:1: NVIDIA ..." on lab -> "lab-cuda1" */
 static char *default_worker_id(const char *device)
 {
@@ -154,7 +143,7 @@ static char *default_worker_id(const char *device)
     return mem_strdup(id);
 }
 
-/* One line on stdout when the router knows us: for `gaggle up` and for scripts. */
+/* One line on stdout when the router knows us; systemd is told, too. */
 static void on_registered(void *ctx)
 {
     worker *w = ctx;
@@ -172,6 +161,7 @@ static void on_registered(void *ctx)
     putchar('\n');
     fflush(stdout);
     json_decref(ready);
+    service_notify("READY=1");
 }
 
 static void close_signals(worker *w)
@@ -193,6 +183,7 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     (void)number;
     worker *w = handle->data;
+    service_notify("STOPPING=1");
     router_link_drain(w->link, w->settings.drain_ms);
 }
 
@@ -273,14 +264,13 @@ static status run(worker *w, int argc, char **argv, error *err)
     log_info("model ready in_ms=%llu device=\"%s\" kv_tokens=%u",
              (unsigned long long)(clock_now_ms() - w->start_ms), w->loaded.backend->device,
              w->loaded.backend->capacity.kv_blocks * LIMIT_KV_BLOCK_TOKENS);
-    char *folder = folder_name(w->settings.model.dir);
-    w->model_name = w->settings.served_model_name != NULL ? w->settings.served_model_name : folder;
+    w->model_name =
+        w->settings.served_model_name != NULL ? w->settings.served_model_name : w->loaded.name;
     w->worker_id = w->settings.name != NULL ? mem_strdup(w->settings.name)
                                             : default_worker_id(w->loaded.backend->device);
     st = check_name("the model's name (--served-model-name)", w->model_name, err);
     if (st == ST_OK) st = check_name("this worker's name (--name)", w->worker_id, err);
     if (st == ST_OK) st = serve(w, err);
-    mem_free(folder);
     mem_free(w->worker_id);
     return st;
 }

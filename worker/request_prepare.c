@@ -200,6 +200,17 @@ static status take_lengths(engine_request *r, const request_context *c, const ms
     return ST_OK;
 }
 
+/* Nothing but a router makes them. */
+static status take_cache_salt(engine_request *r, const msg_submit *submit, error *err)
+{
+    size_t size = submit->cache_salt.size;
+    if (size != 0 && size != sizeof r->cache_salt)
+        return error_set(err, ST_INVALID_ARGUMENT, "cache_salt has %zu bytes; it must have %zu",
+                         size, sizeof r->cache_salt);
+    if (size != 0) memcpy(r->cache_salt.bytes, submit->cache_salt.data, size);
+    return ST_OK;
+}
+
 status request_prepare(engine_request **out, const request_context *context,
                        const msg_submit *submit, int64_t now_seconds, error *err)
 {
@@ -207,6 +218,7 @@ status request_prepare(engine_request **out, const request_context *context,
     token_list ids = {0};
     status st = take_sampling(&r->sampling, context, submit, err);
     if (st == ST_OK) st = take_stops(r, context, submit, err);
+    if (st == ST_OK) st = take_cache_salt(r, submit, err);
     if (st == ST_OK) st = take_prompt(&ids, context, submit, now_seconds, err);
     if (st == ST_OK) {
         r->prompt = mem_copy(ids.ids, ids.count * sizeof *ids.ids);

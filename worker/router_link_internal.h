@@ -55,6 +55,7 @@ struct router_link {
     key_map *by_key;
     uint64_t next_key;
     uint32_t preparing; /* on the thread pool, forgotten ones included */
+    key_map *freeing;   /* by key: forgotten streams that the engine has yet to let go */
 
     uint64_t lease_end_ms; /* 0 = none */
     uint64_t drain_deadline_ms;

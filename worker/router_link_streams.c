@@ -31,12 +31,15 @@ struct stream {
     uint32_t window;
     stream_phase phase;
     held_stream held;
-    uint32_t acked; /* by the client: below held.base while it has yet to get what others made */
-    bool hold;      /* its router has no client for it: send nothing until a Resume */
+    uint32_t acked;   /* by the client: below held.base while it has yet to get what others made */
+    bool hold;        /* its router has no client for it: send nothing until a Resume */
+    bool approximate; /* others of other bits made parts of it */
     bool finish_sent;
     finish_reason cancel_reason; /* asked for while PREPARING; 0 = no */
-    preparation *preparation;    /* while PREPARING */
-    msg_finish finish;           /* FINISHED; its texts are the two below */
+    uint64_t cancel_t; /* the Cancel's, to be answered when the engine has let go; 0 = none */
+    bool cancel_heard; /* it is answered once */
+    preparation *preparation; /* while PREPARING */
+    msg_finish finish;        /* FINISHED; its texts are the two below */
     char *stop_text;
     error failure;
     uint32_t place; /* in router_link.streams */
@@ -69,6 +72,7 @@ static stream *stream_add(router_link *l, const msg_submit *submit)
     memcpy(s->trace, trace.trace_id, sizeof s->trace);
     held_stream_init(&s->held, submit->prior_ids, (uint32_t)submit->prior_count);
     s->acked = (uint32_t)submit->prior_count - submit->prior_unacked;
+    s->approximate = submit->approximate;
     s->place = l->stream_count;
     l->streams[l->stream_count++] = s;
     key_map_add(l->by_key, s->key, s);
@@ -102,7 +106,9 @@ static void stream_leave(stream *s)
     s->peer = NULL;
     s->number = 0;
     s->alone_since_ms = clock_now_ms();
-    s->finish_sent = false; /* it may be lost with the link */
+    s->finish_sent = false;                        /* it may be lost with the link */
+    if (s->cancel_t != 0) s->cancel_heard = false; /* it may be asked again */
+    s->cancel_t = 0;
 }
 
 /* Onto this link; the router whose it was is told. */
@@ -158,6 +164,7 @@ static void send_finish(stream *s)
     streams_flush(s->peer); /* Finish must not overtake its tokens */
     envelope e = {.kind = ENVELOPE_FINISH, .finish = s->finish};
     e.finish.stream = s->number;
+    e.finish.approximate = s->approximate;
     e.finish.stop_text = text_of(s->stop_text);
     if (s->failure.code != ST_OK)
         e.finish.error = (msg_error){.stream = s->number,
@@ -199,6 +206,31 @@ static void stream_fail(stream *s, const error *why)
 }
 
 /* -- requests -------------------------------------------------------------------------- */
+
+/* Who wants to hear when the engine has let go of a forgotten stream. */
+typedef struct freeing {
+    router_peer *peer; /* NULL: its link is gone */
+    uint32_t number;
+    uint64_t t;
+} freeing;
+
+static void say_freed(router_peer *p, uint32_t number, uint64_t t)
+{
+    envelope e = {.kind = ENVELOPE_CANCEL};
+    e.cancel = (msg_cancel){.stream = &number, .count = 1, .t = t};
+    session_send(p->session, &e);
+}
+
+/* Its Cancel shall be answered: at once where the engine has nothing of it. */
+static void note_cancel(stream *s, uint64_t t)
+{
+    if (t == 0 || s->cancel_heard) return;
+    s->cancel_heard = true;
+    if (s->phase == STREAM_RUNNING)
+        s->cancel_t = t;
+    else
+        say_freed(s->peer, s->number, t);
+}
 
 static void prepare_on_pool(uv_work_t *work)
 {
@@ -282,6 +314,10 @@ static bool rewind_stream(stream *s, uint32_t next_wanted)
 static void forget(router_link *l, stream *s)
 {
     if (s->phase == STREAM_RUNNING) engine_thread_cancel(l->engine, s->key, FINISH_CANCELLED);
+    if (s->phase == STREAM_RUNNING && s->cancel_t != 0) {
+        const freeing f = {s->peer, s->number, s->cancel_t};
+        key_map_add(l->freeing, s->key, mem_copy(&f, sizeof f));
+    }
     stream_remove(l, s);
 }
 
@@ -316,6 +352,7 @@ void streams_submit(router_peer *p, const msg_submit *submit)
     stream *s = stream_find_id(l, &submit->request_id);
     if (s != NULL) {
         stream_join(s, p, submit->stream);
+        s->approximate |= submit->approximate;
         /* An Ack of them may be lost. */
         acknowledge(l, s, (uint32_t)submit->prior_count - submit->prior_unacked);
         if (rewind_stream(s, (uint32_t)submit->prior_count)) {
@@ -371,6 +408,7 @@ void streams_cancel(router_peer *p, const msg_cancel *cancel)
     for (size_t i = 0; i < cancel->count; i++) {
         stream *s = key_map_find(p->by_number, cancel->stream[i]);
         if (s == NULL) continue;
+        note_cancel(s, cancel->t);
         if (cancel->forget)
             forget(l, s);
         else if (s->phase == STREAM_PREPARING)
@@ -448,8 +486,18 @@ static void take_tokens(router_link *l, const engine_batch *b)
 static void take_finish(router_link *l, const engine_finish *f)
 {
     stream *s = key_map_find(l->by_key, f->key);
-    if (s == NULL) return;
+    if (s == NULL) {
+        freeing *forgotten = key_map_remove(l->freeing, f->key);
+        if (forgotten != NULL && forgotten->peer != NULL)
+            say_freed(forgotten->peer, forgotten->number, forgotten->t);
+        mem_free(forgotten);
+        return;
+    }
     CHECK(f->total == s->held.made);
+    if (s->cancel_t != 0) {
+        say_freed(s->peer, s->number, s->cancel_t);
+        s->cancel_t = 0;
+    }
     s->finish = (msg_finish){.prompt_tokens = f->prompt_tokens,
                              .cached_tokens = f->cached_tokens,
                              .has_stop_id = f->has_stop_id,
@@ -505,6 +553,9 @@ void streams_link_down(router_peer *p)
     token_columns_clear(&p->columns);
     for (uint32_t i = 0; i < l->stream_count; i++)
         if (l->streams[i]->peer == p) stream_leave(l->streams[i]);
+    uint32_t cursor = 0;
+    for (freeing *f; (f = key_map_next(l->freeing, &cursor)) != NULL;)
+        if (f->peer == p) f->peer = NULL;
 }
 
 void streams_forget_orphans(router_link *l)
@@ -524,12 +575,17 @@ void streams_create(router_link *l)
 {
     l->streams = mem_calloc(LIMIT_STREAMS_PER_LINK, sizeof *l->streams);
     l->by_key = key_map_create(LIMIT_STREAMS_PER_LINK);
+    l->freeing = key_map_create(LIMIT_STREAMS_PER_LINK); /* the engine has no more */
 }
 
 void streams_destroy(router_link *l)
 {
     while (l->stream_count > 0)
         stream_remove(l, l->streams[l->stream_count - 1]);
+    uint32_t cursor = 0;
+    for (freeing *f; l->freeing != NULL && (f = key_map_next(l->freeing, &cursor)) != NULL;)
+        mem_free(f);
+    key_map_destroy(l->freeing);
     key_map_destroy(l->by_key);
     mem_free(l->streams);
 }

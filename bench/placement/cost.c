@@ -54,7 +54,7 @@ placement_times cost_measure(uint32_t workers, uint32_t prompt_bytes)
                                        .has_text = true,
                                        .text = {texts + (size_t)i * prompt_bytes, prompt_bytes}};
             uint64_t begin_ns = clock_now_ns();
-            prefix_chain *prompt = prefix_chain_create(&submit, 1, 0);
+            prefix_chain *prompt = prefix_chain_create(&submit, 1);
             uint64_t hashed_ns = clock_now_ns();
             const placement_request r = {.model = submit.model, .prompt = prompt, .number = i};
             placement_choice choice;

@@ -28,7 +28,7 @@ static prefix_chain *hash_prompt(const load *l, const load_request *r, buffer *t
     }
     const msg_submit submit = {
         .model = text_of("m"), .has_text = true, .text = {(const char *)text->data, size}};
-    return prefix_chain_create(&submit, 1, 0);
+    return prefix_chain_create(&submit, 1);
 }
 
 /* Sums, and the hashes. */

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bench/router/dialler.h"
 #include "bench/router/under_test.h"
 #include "common/check.h"
 #include "common/clock.h"
@@ -54,7 +55,8 @@ static void start_some(uv_timer_t *timer)
                                              .text_bytes = 4,
                                              .tokens_per_second =
                                                  f->load->tokens_per_second / f->load->workers,
-                                             .tick_ms = TICK_MS};
+                                             .tick_ms = TICK_MS,
+                                             .dead_ms = DIALLER_DEAD_MS};
         CHECK(fake_worker_start(&f->workers[f->started], &f->loop, f->hub, &options, &err) ==
               ST_OK);
     }
@@ -64,11 +66,9 @@ static void start_some(uv_timer_t *timer)
 static void run_workers(const char *url, const fleet_load *load)
 {
     static fleet f;
-    error err;
     f.load = load;
     f.url = url;
-    CHECK(uv_loop_init(&f.loop) == 0);
-    CHECK(session_hub_create(&f.hub, &f.loop, &err) == ST_OK);
+    f.hub = dialler_hub(&f.loop);
     CHECK(uv_timer_init(&f.loop, &f.timer) == 0);
     f.timer.data = &f;
     uv_timer_start(&f.timer, start_some, 0, DIAL_PAUSE_MS);
@@ -88,7 +88,7 @@ typedef struct client {
     session *session;
     held *streams;
     uint32_t count, asked;
-    buffer ack_stream, ack_next;
+    acks acks;
     uv_timer_t timer;
     uint32_t *prompt;
 } client;
@@ -114,18 +114,6 @@ static void ask_some(uv_timer_t *timer)
     }
 }
 
-static void flush(client *c)
-{
-    if (c->ack_stream.size == 0) return;
-    envelope e = {.kind = ENVELOPE_ACK};
-    e.ack = (msg_ack){.stream = (const uint32_t *)(const void *)c->ack_stream.data,
-                      .next_wanted = (const uint32_t *)(const void *)c->ack_next.data,
-                      .count = c->ack_stream.size / sizeof(uint32_t)};
-    session_send(c->session, &e);
-    buffer_clear(&c->ack_stream);
-    buffer_clear(&c->ack_next);
-}
-
 static void on_tokens(client *c, const msg_tokens *t)
 {
     size_t at = 0;
@@ -135,11 +123,10 @@ static void on_tokens(client *c, const msg_tokens *t)
         for (uint32_t i = 0; i < t->count[g]; i++, at++, h->next++)
             c->out->wrong += t->token[at] != fake_token(&h->id, h->next);
         if (h->next % (WINDOW / 4) != 0) continue;
-        buffer_append(&c->ack_stream, &t->stream[g], sizeof(uint32_t));
-        buffer_append(&c->ack_next, &h->next, sizeof(uint32_t));
+        acks_add(&c->acks, t->stream[g], h->next);
     }
     c->out->tokens += t->tokens;
-    if (session_is_idle(c->session)) flush(c);
+    if (session_is_idle(c->session)) acks_send(&c->acks, c->session);
 }
 
 static void on_envelope(void *ctx, session *s, const envelope *e, const error *refused)
@@ -155,21 +142,25 @@ static void on_envelope(void *ctx, session *s, const envelope *e, const error *r
         fprintf(stderr, "client: %.*s\n", (int)e->error.text.size, e->error.text.data);
 }
 
+static void on_down(void *ctx, session *s, const error *why)
+{
+    (void)ctx;
+    (void)s;
+    fprintf(stderr, "client: the link is lost, and its streams with it: %s\n", why->text);
+}
+
 static void on_idle(void *ctx, session *s)
 {
-    (void)s;
-    flush(ctx);
+    acks_send(&((client *)ctx)->acks, s);
 }
 
 static void run_clients(const char *url, const fleet_load *load, results *out)
 {
-    static const session_handlers handlers = {.on_envelope = on_envelope, .on_idle = on_idle};
+    static const session_handlers handlers = {
+        .on_envelope = on_envelope, .on_idle = on_idle, .on_down = on_down};
     static client clients[CLIENTS_MAX];
     uv_loop_t loop;
-    session_hub *hub;
-    error err;
-    CHECK(uv_loop_init(&loop) == 0);
-    CHECK(session_hub_create(&hub, &loop, &err) == ST_OK);
+    session_hub *hub = dialler_hub(&loop);
     uint32_t left = load->streams;
     for (uint32_t i = 0; left > 0; i++) {
         CHECK(i < CLIENTS_MAX);
@@ -180,12 +171,7 @@ static void run_clients(const char *url, const fleet_load *load, results *out)
         left -= c->count;
         c->streams = mem_calloc(c->count, sizeof *c->streams);
         c->prompt = mem_calloc(load->prompt_tokens, sizeof *c->prompt);
-        const session_dial_options dial = {.urls = &url,
-                                           .url_count = 1,
-                                           .role = ROLE_CLIENT,
-                                           .instance = id128_random(),
-                                           .name = "bench"};
-        CHECK(session_dial(&c->session, hub, &dial, &handlers, c, &err) == ST_OK);
+        c->session = dialler_client(hub, url, NULL, &handlers, c);
         CHECK(uv_timer_init(&loop, &c->timer) == 0);
         c->timer.data = c;
         uv_timer_start(&c->timer, ask_some, 1, DIAL_PAUSE_MS);

@@ -8,8 +8,11 @@
  *              streams, for each stream more
  *   requests   short answers, 5,000 a second; and as many prompts of 60,000 tokens as go
  *   fleet      1,000 workers and 20,000 streams, held
+ *   soak       half an hour of a fleet's mixed life; not one of "all". The exit status is 1 when
+ * the router's or the real worker's memory grew, or an answer was wrong (soak.h)
  *
  *     gaggle-bench-router [--work NAME] [--streams N] [--seconds S] [--scheme NAME]  CSV on stdout
+ *     gaggle-bench-router --work soak [--minutes N] [--model FOLDER]
  *
  * The clients check every index and every id. Beside each figure stands what the prototype of this
  * design did (ARCHITECTURE.md), or what was asked for. */
@@ -19,8 +22,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bench/router/dialler.h"
 #include "bench/router/fleet.h"
 #include "bench/router/requests.h"
+#include "bench/router/soak.h"
 #include "bench/router/under_test.h"
 #include "common/check.h"
 #include "common/clock.h"
@@ -50,7 +55,7 @@ typedef struct bench_client {
     results *out;
     bench_stream *streams;
     uint32_t count;
-    buffer ack_stream, ack_next;
+    acks acks;
 } bench_client;
 
 static void client_up(void *ctx, session *s, const msg_welcome *welcome)
@@ -72,18 +77,6 @@ static void client_up(void *ctx, session *s, const msg_welcome *welcome)
     }
 }
 
-static void client_flush(bench_client *c)
-{
-    if (c->ack_stream.size == 0) return;
-    envelope e = {.kind = ENVELOPE_ACK};
-    e.ack = (msg_ack){.stream = (const uint32_t *)(const void *)c->ack_stream.data,
-                      .next_wanted = (const uint32_t *)(const void *)c->ack_next.data,
-                      .count = c->ack_stream.size / sizeof(uint32_t)};
-    session_send(c->session, &e);
-    buffer_clear(&c->ack_stream);
-    buffer_clear(&c->ack_next);
-}
-
 static void client_tokens(bench_client *c, const msg_tokens *t)
 {
     uint64_t now_us = clock_now_ns() / 1000;
@@ -96,18 +89,16 @@ static void client_tokens(bench_client *c, const msg_tokens *t)
             c->out->wrong += t->token[at] != fake_token(&s->id, s->next);
         if (s->next - s->acked < WINDOW / 4) continue;
         s->acked = s->next;
-        buffer_append(&c->ack_stream, &t->stream[g], sizeof(uint32_t));
-        buffer_append(&c->ack_next, &s->next, sizeof(uint32_t));
+        acks_add(&c->acks, t->stream[g], s->next);
     }
     latency_add(&c->out->added, added_us, (uint32_t)t->tokens);
     c->out->tokens += t->tokens;
-    if (session_is_idle(c->session)) client_flush(c);
+    if (session_is_idle(c->session)) acks_send(&c->acks, c->session);
 }
 
 static void client_idle(void *ctx, session *s)
 {
-    (void)s;
-    client_flush(ctx);
+    acks_send(&((bench_client *)ctx)->acks, s);
 }
 
 static void client_envelope(void *ctx, session *s, const envelope *e, const error *refused)
@@ -128,35 +119,25 @@ static void run_client(const char *url, uint32_t streams, results *out)
     static const session_handlers handlers = {
         .on_up = client_up, .on_envelope = client_envelope, .on_idle = client_idle};
     uv_loop_t loop;
-    session_hub *hub;
-    error err;
     bench_client c = {.out = out, .count = streams};
     c.streams = mem_calloc(streams, sizeof *c.streams);
-    CHECK(uv_loop_init(&loop) == 0);
-    CHECK(session_hub_create(&hub, &loop, &err) == ST_OK);
-    const session_dial_options dial = {.urls = &url,
-                                       .url_count = 1,
-                                       .role = ROLE_CLIENT,
-                                       .instance = id128_random(),
-                                       .name = "bench"};
-    CHECK(session_dial(&c.session, hub, &dial, &handlers, &c, &err) == ST_OK);
+    c.session = dialler_client(dialler_hub(&loop), url, NULL, &handlers, &c);
     uv_run(&loop, UV_RUN_DEFAULT); /* until the parent kills us */
 }
 
 static void run_worker(const char *url, double rate)
 {
     uv_loop_t loop;
-    session_hub *hub;
     fake_worker *w;
     error err;
-    CHECK(uv_loop_init(&loop) == 0);
-    CHECK(session_hub_create(&hub, &loop, &err) == ST_OK);
+    session_hub *hub = dialler_hub(&loop);
     const fake_worker_options options = {.router = url,
                                          .worker_id = "fake",
                                          .model = "fake",
                                          .slots = LIMIT_STREAMS_PER_LINK,
                                          .text_bytes = TEXT_BYTES,
-                                         .tokens_per_second = rate};
+                                         .tokens_per_second = rate,
+                                         .dead_ms = DIALLER_DEAD_MS};
     CHECK(fake_worker_start(&w, &loop, hub, &options, &err) == ST_OK);
     uv_run(&loop, UV_RUN_DEFAULT);
 }
@@ -286,6 +267,8 @@ static void measure_requests(const char *router, const char *scheme, double seco
     print("requests_rate_reached", load.prompt_tokens, f.per_second, "request/s", load.per_second);
     print("requests_p50", load.prompt_tokens, f.p50_us, "us", 1000);
     print("requests_p99", load.prompt_tokens, f.p99_us, "us", 1000);
+    print("requests_added_p50", load.prompt_tokens, f.added_p50_us, "us", 1000);
+    print("requests_added_p99", load.prompt_tokens, f.added_p99_us, "us", 1000);
     print("router_cpu_at_5k_requests", load.prompt_tokens, f.cpu_us, "us/request", 200);
 
     load.per_second = 0;
@@ -325,24 +308,69 @@ static void measure_fleet(const char *router, const char *scheme, double seconds
     }
 }
 
-static const char *beside(const char *argv0, char out[512])
+/* Beside what was at most seen in the last third stands what it may be, by the first third; beside
+ * the straight line's growth, what would be that growth over the last two thirds. */
+static bool print_series(const char *figure, const char *unit, double minutes,
+                         const soak_series *series)
+{
+    char name[64], per_hour[32];
+    snprintf(name, sizeof name, "%s_max", figure);
+    print(name, (uint32_t)minutes, series->last_max, unit, series->bound);
+    snprintf(name, sizeof name, "%s_growth", figure);
+    snprintf(per_hour, sizeof per_hour, "%s/hour", unit);
+    print(name, (uint32_t)minutes, series->per_hour, per_hour,
+          (series->bound - series->first_max) * 60 / (minutes * 5 / 6 * 2 / 3));
+    return series->flat;
+}
+
+static void print_count(const char *figure, double minutes, uint64_t count)
+{
+    printf("%s,%u,%llu,count,,\n", figure, (uint32_t)minutes, (unsigned long long)count);
+}
+
+/* True: it passed. */
+static bool measure_soak(const soak_load *load)
+{
+    const soak_figures f = soak_measure(load);
+    bool passed = f.wrong == 0 && f.finished > 0;
+    passed &= print_series("soak_router_rss", "KiB", load->minutes, &f.router_kib);
+    passed &= print_series("soak_router_files", "file", load->minutes, &f.router_files);
+    if (load->model != NULL)
+        passed &= print_series("soak_worker_rss", "KiB", load->minutes, &f.worker_kib);
+    print("soak_router_cpu", (uint32_t)load->minutes, f.router_cpu_share, "core", 1);
+    print_count("soak_finished", load->minutes, f.finished);
+    print_count("soak_cancelled", load->minutes, f.cancelled);
+    print_count("soak_deadlines", load->minutes, f.deadlines);
+    print_count("soak_refused", load->minutes, f.refused);
+    print_count("soak_tokens", load->minutes, f.tokens);
+    print_count("soak_clients", load->minutes, f.clients);
+    print_count("soak_worker_processes", load->minutes, f.worker_processes);
+    print_count("soak_reloads", load->minutes, f.reloads);
+    print_count("soak_wrong", load->minutes, f.wrong);
+    return passed;
+}
+
+static const char *beside(const char *argv0, const char *name, char out[512])
 {
     const char *slash = strrchr(argv0, '/');
-    snprintf(out, 512, "%.*sgaggle-router", slash != NULL ? (int)(slash + 1 - argv0) : 0, argv0);
+    snprintf(out, 512, "%.*s%s", slash != NULL ? (int)(slash + 1 - argv0) : 0, argv0, name);
     return out;
 }
 
 int main(int argc, char **argv)
 {
-    double seconds = 5;
-    const char *scheme = "tcp", *what = "all";
+    double seconds = 5, minutes = 30;
+    const char *scheme = "tcp", *what = "all", *model = NULL;
     uint32_t only = 0;
-    static const char *const works[] = {"tokens", "requests", "fleet", "all", NULL};
+    static const char *const works[] = {"tokens", "requests", "fleet", "soak", "all", NULL};
     const option_row rows[] = {
-        {"work", 'w', OPTION_TEXT, &what, "NAME", .help = "tokens, requests, fleet or all [all]",
-         .choices = works},
+        {"work", 'w', OPTION_TEXT, &what, "NAME",
+         .help = "tokens, requests, fleet, soak or all but soak [all]", .choices = works},
         {"seconds", 's', OPTION_F64, &seconds, "S", "each measurement takes [5]", 0.5, 600},
         {"scheme", 0, OPTION_TEXT, &scheme, "NAME", "tcp, ws or ipc [tcp]", 0, 0},
+        {"minutes", 'm', OPTION_F64, &minutes, "N", "soak takes [30]", 1, 1440},
+        {"model", 0, OPTION_TEXT, &model, "FOLDER", "soak has a real worker of it, too [none]", 0,
+         0},
         {"streams", 'n', OPTION_U32, &only, "N", "of tokens: 64, 512 or 4096 alone [all]", 0, 0},
     };
     const option_table table = {.usage = "gaggle-bench-router [options]",
@@ -356,12 +384,21 @@ int main(int argc, char **argv)
         return 2;
     }
     log_init("bench", LOG_ERROR);
-    char path[512];
-    const char *router = beside(argv[0], path);
+    char router_path[512], worker_path[512];
+    const char *router = beside(argv[0], "gaggle-router", router_path);
     printf("figure,of,value,unit,beside,ratio\n");
+    fflush(stdout); /* children have it, too */
     bool all = strcmp(what, "all") == 0;
     if (all || strcmp(what, "tokens") == 0) compare_all(router, scheme, seconds, only);
     if (all || strcmp(what, "requests") == 0) measure_requests(router, scheme, seconds);
     if (all || strcmp(what, "fleet") == 0) measure_fleet(router, scheme, seconds);
+    if (strcmp(what, "soak") == 0)
+        return measure_soak(&(soak_load){.router = router,
+                                         .worker = beside(argv[0], "gaggle-worker", worker_path),
+                                         .scheme = scheme,
+                                         .model = model,
+                                         .minutes = minutes})
+                   ? 0
+                   : 1;
     return 0;
 }

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bench/router/dialler.h"
 #include "bench/router/under_test.h"
 #include "common/check.h"
 #include "common/clock.h"
@@ -15,7 +16,7 @@ enum { WINDOW = 64, WORKERS = 2, SLOTS = 1024 };
 /* Written by the client process, read by the parent. */
 typedef struct results {
     volatile uint64_t done, failed;
-    latency first_token;
+    latency first_token, added;
 } results;
 
 typedef struct client {
@@ -26,8 +27,10 @@ typedef struct client {
     uint32_t *prompt;
     uint32_t *free_numbers;
     uint32_t free_count;
-    uint64_t *sent_us; /* by stream number; 0: its first token has come */
+    uint64_t *sent_us;  /* by stream number */
+    uint64_t *taken_us; /* how long until its token came */
     uint64_t asked, begun_us;
+    acks acks; /* in batches, as libgaggle's */
 } client;
 
 static uint64_t now_us(void)
@@ -56,6 +59,7 @@ static void ask_what_is_due(client *c)
     if (!session_is_up(c->session)) return;
     double due = 1e18;
     if (c->load->per_second > 0) due = (double)(now_us() - c->begun_us) * c->load->per_second / 1e6;
+    acks_send(&c->acks, c->session); /* a number is free once its answer is acknowledged */
     while (c->free_count > 0 && (double)c->asked < due)
         ask(c);
 }
@@ -86,13 +90,17 @@ static void on_envelope(void *ctx, session *s, const envelope *e, const error *r
     CHECK(refused == NULL);
     if (e->kind == ENVELOPE_TOKENS) {
         uint64_t at_us = now_us();
-        for (size_t g = 0; g < e->tokens.groups; g++)
-            latency_add(&c->out->first_token, at_us - c->sent_us[e->tokens.stream[g]], 1);
+        for (size_t g = 0; g < e->tokens.groups; g++) {
+            uint32_t stream = e->tokens.stream[g];
+            c->taken_us[stream] = at_us - c->sent_us[stream];
+            latency_add(&c->out->first_token, c->taken_us[stream], 1);
+        }
     } else if (e->kind == ENVELOPE_FINISH) {
         uint32_t stream = e->finish.stream, total = e->finish.total;
-        envelope ack = {.kind = ENVELOPE_ACK};
-        ack.ack = (msg_ack){.stream = &stream, .next_wanted = &total, .count = 1};
-        session_send(s, &ack);
+        uint64_t taken_us = c->taken_us[stream], there_us = e->finish.queue_us;
+        latency_add(&c->out->added, taken_us > there_us ? taken_us - there_us : 0, 1);
+        acks_add(&c->acks, stream, total);
+        if (session_is_idle(s)) acks_send(&c->acks, s);
         c->out->done++;
         end(c, stream);
     } else if (e->kind == ENVELOPE_ERROR) {
@@ -102,26 +110,24 @@ static void on_envelope(void *ctx, session *s, const envelope *e, const error *r
     }
 }
 
+static void on_idle(void *ctx, session *s)
+{
+    acks_send(&((client *)ctx)->acks, s);
+}
+
 static void run_client(const char *url, const requests_load *load, results *out)
 {
-    static const session_handlers handlers = {.on_up = on_up, .on_envelope = on_envelope};
+    static const session_handlers handlers = {
+        .on_up = on_up, .on_envelope = on_envelope, .on_idle = on_idle};
     uv_loop_t loop;
-    session_hub *hub;
-    error err;
     client c = {.load = load, .out = out};
     c.prompt = mem_calloc(load->prompt_tokens, sizeof *c.prompt);
     c.free_numbers = mem_calloc(load->open_max, sizeof *c.free_numbers);
     c.sent_us = mem_calloc(load->open_max + 1, sizeof *c.sent_us);
+    c.taken_us = mem_calloc(load->open_max + 1, sizeof *c.taken_us);
     for (uint32_t i = 0; i < load->open_max; i++)
         c.free_numbers[c.free_count++] = i + 1;
-    CHECK(uv_loop_init(&loop) == 0);
-    CHECK(session_hub_create(&hub, &loop, &err) == ST_OK);
-    const session_dial_options dial = {.urls = &url,
-                                       .url_count = 1,
-                                       .role = ROLE_CLIENT,
-                                       .instance = id128_random(),
-                                       .name = "bench"};
-    CHECK(session_dial(&c.session, hub, &dial, &handlers, &c, &err) == ST_OK);
+    c.session = dialler_client(dialler_hub(&loop), url, NULL, &handlers, &c);
     CHECK(uv_timer_init(&loop, &c.timer) == 0);
     c.timer.data = &c;
     uv_timer_start(&c.timer, on_timer, 1, 1);
@@ -131,16 +137,18 @@ static void run_client(const char *url, const requests_load *load, results *out)
 static void run_workers(const char *url)
 {
     uv_loop_t loop;
-    session_hub *hub;
     error err;
-    CHECK(uv_loop_init(&loop) == 0);
-    CHECK(session_hub_create(&hub, &loop, &err) == ST_OK);
+    session_hub *hub = dialler_hub(&loop);
     for (int i = 0; i < WORKERS; i++) {
         fake_worker *w;
         char name[16];
         snprintf(name, sizeof name, "fake-%d", i);
-        const fake_worker_options options = {
-            .router = url, .worker_id = name, .model = "fake", .slots = SLOTS, .text_bytes = 4};
+        const fake_worker_options options = {.router = url,
+                                             .worker_id = name,
+                                             .model = "fake",
+                                             .slots = SLOTS,
+                                             .text_bytes = 4,
+                                             .dead_ms = DIALLER_DEAD_MS};
         CHECK(fake_worker_start(&w, &loop, hub, &options, &err) == ST_OK);
     }
     uv_run(&loop, UV_RUN_DEFAULT);
@@ -160,8 +168,9 @@ requests_figures requests_measure(const requests_load *load)
     if (asking == 0) run_client(urls.client, load, shared);
     pause_ms(1000); /* warm */
 
-    static latency before, after;
+    static latency before, after, added_before, added_after;
     before = shared->first_token;
+    added_before = shared->added;
     uint64_t done = shared->done;
     double cpu = cpu_seconds(router);
     uint64_t start_ns = clock_now_ns();
@@ -170,11 +179,14 @@ requests_figures requests_measure(const requests_load *load)
     done = shared->done - done;
     cpu = cpu_seconds(router) - cpu;
     after = shared->first_token;
+    added_after = shared->added;
     const requests_figures f = {
         .per_second = (double)done / elapsed,
         .cpu_us = cpu * 1e6 / (double)(done > 0 ? done : 1),
         .p50_us = percentile_us(&before, &after, 0.50),
         .p99_us = percentile_us(&before, &after, 0.99),
+        .added_p50_us = percentile_us(&added_before, &added_after, 0.50),
+        .added_p99_us = percentile_us(&added_before, &added_after, 0.99),
         .rss_kib = memory_kib(router, "VmRSS"),
     };
     CHECK(shared->failed == 0);

@@ -15,8 +15,9 @@ typedef struct requests_load {
 } requests_load;
 
 typedef struct requests_figures {
-    double per_second, cpu_us; /* of the router, a request */
-    uint32_t p50_us, p99_us; /* Submit to the first token, by way of a worker that needs no time */
+    double per_second, cpu_us;           /* of the router, a request */
+    uint32_t p50_us, p99_us;             /* from Submit to the first token, in the client */
+    uint32_t added_p50_us, added_p99_us; /* of that, what it did not wait in the worker */
     long rss_kib;
 } requests_figures;
 

@@ -55,7 +55,20 @@ pid_t bench_fork(void)
     return pid;
 }
 
-pid_t router_start(const char *program, const char *client_url, const char *worker_url)
+long files_open(pid_t pid)
+{
+    char folder[64];
+    snprintf(folder, sizeof folder, "/proc/%d/fd", (int)pid);
+    DIR *files = opendir(folder);
+    CHECK(files != NULL);
+    long count = 0;
+    for (struct dirent *entry; (entry = readdir(files)) != NULL;)
+        count += entry->d_name[0] != '.';
+    closedir(files);
+    return count;
+}
+
+pid_t program_start(const char *program, const char *const *args)
 {
     int ready[2];
     CHECK(pipe(ready) == 0);
@@ -63,8 +76,7 @@ pid_t router_start(const char *program, const char *client_url, const char *work
     if (pid == 0) {
         dup2(ready[1], STDOUT_FILENO);
         close(ready[0]);
-        execl(program, program, "--listen", client_url, "--worker-listen", worker_url,
-              "--log-level", "error", (char *)NULL);
+        execv(program, (char *const *)args);
         perror(program);
         _exit(127);
     }
@@ -75,6 +87,13 @@ pid_t router_start(const char *program, const char *client_url, const char *work
     return pid;
 }
 
+pid_t router_start(const char *program, const char *client_url, const char *worker_url)
+{
+    return program_start(program,
+                         (const char *[]){program, "--listen", client_url, "--worker-listen",
+                                          worker_url, "--log-level", "error", NULL});
+}
+
 void pause_ms(uint32_t ms)
 {
     struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
@@ -83,8 +102,10 @@ void pause_ms(uint32_t ms)
 
 void process_kill(pid_t pid)
 {
+    int end;
     kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
+    CHECK(waitpid(pid, &end, 0) == pid);
+    CHECK(WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL); /* else it had ended before */
 }
 
 static unsigned free_port(void)

@@ -14,7 +14,8 @@ bench_urls bench_urls_make(const char *scheme);
 /* fork() whose child dies with its parent. */
 pid_t bench_fork(void);
 
-/* Returns when it is ready. */
+/* Returns when it has written to stdout: it is ready. `args` from argv[0] on, ended by NULL. */
+pid_t program_start(const char *program, const char *const *args);
 pid_t router_start(const char *program, const char *client_url, const char *worker_url);
 void process_kill(pid_t pid);
 
@@ -25,6 +26,9 @@ double cpu_seconds(pid_t pid);
 /* "VmRSS": all that is resident, of which the pages of libraries vary by 100 KiB from run to run;
  * "RssAnon": what the process filled itself. */
 long memory_kib(pid_t pid, const char *kind);
+
+/* Its open files. */
+long files_open(pid_t pid);
 
 void pause_ms(uint32_t ms);
 

@@ -147,6 +147,7 @@ bool request_fill(gaggle_request *r, request_options *o, const char *command)
         .logprobs = o->logprobs != UINT32_MAX ? GAGGLE_LOGPROBS(o->logprobs) : 0,
         .window = o->window,
         .deadline_ms = o->deadline_ms,
+        .cache_salt = o->cache_salt,
     };
     return true;
 }

@@ -19,7 +19,11 @@ int cli_certs(int argc, char **argv);
 int cli_chat(int argc, char **argv);
 int cli_complete(int argc, char **argv);
 int cli_drain(int argc, char **argv);
+int cli_ls(int argc, char **argv);
 int cli_ps(int argc, char **argv);
+int cli_pull(int argc, char **argv);
+int cli_rm(int argc, char **argv);
+int cli_show(int argc, char **argv);
 int cli_token(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_top(int argc, char **argv);
@@ -88,6 +92,7 @@ typedef struct request_options {
     uint32_t logprobs;
     uint32_t deadline_ms;
     uint32_t window;
+    const char *cache_salt;
     /* Filled by request_fill(). */
     uint32_t stop_id_values[OPTION_LIST_MAX];
     uint32_t bias_id_values[OPTION_LIST_MAX];
@@ -130,7 +135,9 @@ typedef struct request_options {
     {"deadline-ms", 0, OPTION_MS, &(o).deadline_ms, "TIME",                                        \
      .help = "end the answer after so long"},                                                      \
     {"window", 0, OPTION_U32, &(o).window, "N",                                                    \
-     .help = "tokens the source may be ahead of us [256]", .rare = true}
+     .help = "tokens the source may be ahead of us [256]", .rare = true},                          \
+    {"cache-salt", 0, OPTION_TEXT, &(o).cache_salt, "TEXT",                                        \
+     .help = "share cached prompts only with who says the same", .rare = true}
 /* clang-format on */
 
 /* The parsed options as a request without a prompt; it points into `o`. False: a refusal was

@@ -3,15 +3,17 @@
 #include <string.h>
 
 #include "client/cli/cli.h"
+#include "common/hub_cache.h"
 #include "common/json.h"
 #include "common/limits.h"
 #include "worker/text/tokenizer.h"
 
-static const char *model_dir;
+static const char *model;
 static bool special = true, decode, skip_special;
 
 static const option_row rows[] = {
-    {"model", 'm', OPTION_TEXT, &model_dir, "DIR", .help = "folder with tokenizer.json"},
+    {"model", 'm', OPTION_TEXT, &model, "MODEL",
+     .help = "folder with tokenizer.json, or ORG/NAME that was pulled"},
     {"special", 0, OPTION_FLAG, &special, NULL,
      .help = "add and recognise special tokens [yes]; --no-special: neither"},
     {"decode", 0, OPTION_FLAG, &decode, NULL, .help = "ids to text"},
@@ -95,13 +97,18 @@ static bool line_run(const tokenizer *t, const char *bytes, size_t size, error *
 int cli_tokenize(int argc, char **argv)
 {
     if (!cli_parse("tokenize", &table, argc, argv, NULL)) return EXIT_USAGE;
-    if (model_dir == NULL) {
+    if (model == NULL) {
         cli_say("tokenize", "-m DIR is needed: the folder with tokenizer.json");
         return EXIT_USAGE;
     }
     error err;
     tokenizer *t;
-    if (tokenizer_load(&t, model_dir, &err) != ST_OK) {
+    char *dir;
+    model_ref ref;
+    status st = model_find(&dir, &ref, model, &err);
+    if (st == ST_OK) st = tokenizer_load(&t, dir, &err);
+    mem_free(dir);
+    if (st != ST_OK) {
         cli_say("tokenize", "%s", err.text);
         return EXIT_FAILED;
     }

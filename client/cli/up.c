@@ -18,6 +18,7 @@
 #include "client/cli/child.h"
 #include "client/cli/cli.h"
 #include "client/cli/devices.h"
+#include "client/cli/model_argument.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "worker/text/chat_template.h"
@@ -28,12 +29,13 @@ enum { WORKERS_MAX = 64, QUERY_EVERY_MS = 200, KILL_EXTRA_MS = 5000 };
 
 typedef enum phase { STARTING, SERVING, STOPPING } phase;
 
-static const char *model_dir, *host = "127.0.0.1", *prompt = DEFAULT_PROMPT, *device = "auto";
+static const char *model, *host = "127.0.0.1", *prompt = DEFAULT_PROMPT, *device = "auto";
 static uint32_t worker_count, port = 7400, max_tokens = 128, threads, drain_ms = 10000;
 static bool oneshot, verbose;
 
 static const option_row rows[] = {
-    {"model", 'm', OPTION_TEXT, &model_dir, "DIR", .help = "Hugging Face model folder"},
+    {"model", 'm', OPTION_TEXT, &model, "MODEL",
+     .help = "Hugging Face model folder, or ORG/NAME, which is pulled when it is not here"},
     {"workers", 'w', OPTION_U32, &worker_count, "N",
      .help = "worker processes [one for each GPU, or 1]", .min = 1, .max = WORKERS_MAX},
     {"host", 0, OPTION_TEXT, &host, "ADDRESS", .help = "clients connect here [127.0.0.1]"},
@@ -52,7 +54,7 @@ static const option_row rows[] = {
 };
 
 static const option_table table = {
-    "gaggle up -m DIR [options]",
+    "gaggle up -m MODEL [options]",
     "Serve a model on this machine: a router and its workers, watched over until Ctrl-C.",
     rows,
     CLI_COUNT(rows),
@@ -65,6 +67,7 @@ typedef struct up {
     uv_timer_t timer; /* Query while STARTING, the end of patience while STOPPING */
     phase phase;
     int result;
+    char *model_dir;
     child router, workers[WORKERS_MAX];
     bool router_started, router_stopping;
     uint32_t workers_started;
@@ -190,11 +193,11 @@ static void on_event(void *ctx, gaggle_stream *stream, const gaggle_event *e)
 }
 
 /* Does the model know how a conversation is written? */
-static bool has_chat_template(void)
+static bool has_chat_template(const up *u)
 {
     chat_template *t = NULL;
     error err;
-    status st = chat_template_load(&t, model_dir, &err);
+    status st = chat_template_load(&t, u->model_dir, &err);
     chat_template_destroy(t);
     return st == ST_OK;
 }
@@ -203,7 +206,7 @@ static void ask(up *u)
 {
     gaggle_message message = {"user", prompt};
     gaggle_request request = {.max_tokens = max_tokens, .on_event = on_event, .ctx = u};
-    if (has_chat_template()) {
+    if (has_chat_template(u)) {
         request.messages = &message;
         request.message_count = 1;
     } else {
@@ -312,7 +315,7 @@ static void start_workers(up *u)
         snprintf(label, sizeof u->labels[i], "worker-%u", i);
         const char *args[] = {program("gaggle-worker"),
                               "--model",
-                              model_dir,
+                              model,
                               "--router",
                               u->worker_url,
                               "--device",
@@ -463,11 +466,13 @@ static void on_signal(uv_signal_t *handle, int number)
 int cli_up(int argc, char **argv)
 {
     if (!cli_parse("up", &table, argc, argv, NULL)) return EXIT_USAGE;
-    if (model_dir == NULL) {
-        cli_say("up", "-m DIR is needed: a Hugging Face model folder");
+    if (model == NULL) {
+        cli_say("up", "-m DIR is needed: a Hugging Face model folder; or -m ORG/NAME");
         return EXIT_USAGE;
     }
     static up u;
+    int result = model_open(&u.model_dir, "up", model);
+    if (result != EXIT_DONE) return result;
     u.client_gone = true;
     snprintf(u.url, sizeof u.url, "tcp://%s:%u", host, port);
     snprintf(u.worker_url, sizeof u.worker_url, "tcp://127.0.0.1:%u", port + 10);
@@ -482,5 +487,6 @@ int cli_up(int argc, char **argv)
     uv_run(&u.loop, UV_RUN_DEFAULT);
     CHECK(uv_loop_close(&u.loop) == 0);
     json_decref(u.ready);
+    mem_free(u.model_dir);
     return u.result;
 }

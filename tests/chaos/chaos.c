@@ -1,20 +1,19 @@
 /* gaggle-chaos: a cluster of real processes for which nothing goes right, for as long as one likes.
  *
- *   gaggle-chaos              Streams over CPU workers of the bundled model, each a request of a
- *                             pool that was answered alone before, again and again. Meanwhile
- *                             workers, the router and a visiting client are killed, stopped and
- *                             ended, links are cut, some for longer than any grace. Every answer's
- *                             ids and text must be those of its request alone.
- *   gaggle-chaos --slow       A client that gets 10 bytes a second instead, beside one that is
- *                             well: the router's memory must not grow.
+ * Streams over CPU workers of the bundled model, each a request of a pool that was answered alone
+ * before, again and again. Meanwhile workers, the router and a visiting client are killed, stopped
+ * and ended, links are cut, some for longer than any grace. Every answer's ids, text, its division
+ * among them and, where asked for, logprobs and alternatives must be those of its request alone, to
+ * the bit. In the end every block of every worker must be free.
  *
- * In the end every block of every worker must be free. tests/chaos/run.sh sets up what it needs. */
+ * tests/chaos/run.sh sets up what it needs. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "common/check.h"
 #include "common/clock.h"
@@ -22,7 +21,7 @@
 #include "tests/e2e/answers.h"
 
 enum {
-    POOL = 24,
+    POOL = 40,
     CLIENTS = 4,
     STREAMS_MAX = 2048,
     TURN_MS = 20,
@@ -39,7 +38,6 @@ enum {
 static uint32_t seconds = 600, stream_count = 200, worker_count = 4, answer_tokens_max = 300;
 static uint32_t delay_ms = 50, loss = 100;
 static uint64_t seed = 1;
-static bool slow;
 
 static const option_row rows[] = {
     {"seconds", 's', OPTION_U32, &seconds, "S", .help = "how long [600]", .min = 1, .max = 86400},
@@ -53,7 +51,6 @@ static const option_row rows[] = {
     {"loss", 0, OPTION_U32, &loss, "N", .help = "one piece in N is late by 200 ms [100]",
      .max = 1000000},
     {"seed", 0, OPTION_U64, &seed, "N", .help = "of what happens when [1]", .min = 1, .max = 1e18},
-    {"slow", 0, OPTION_FLAG, &slow, NULL, .help = "a slow reader instead"},
 };
 
 static uint32_t random_below(uint32_t bound)
@@ -64,78 +61,122 @@ static uint32_t random_below(uint32_t bound)
     return (uint32_t)((seed >> 16) % bound);
 }
 
+/* -- what is asked -----------------------------------------------------------------------------
+ */
+
+/* The mixed requests of the other tests, and on top of them, by other divisors so that all of it
+ * meets: half of them with logprobs, some asked in characters of several bytes, some answered in
+ * them, every other token ending inside one. */
+static void prepare(mixed_request *m, uint32_t number)
+{
+    static const char *const questions[] = {
+        "Qu'est-ce que c'est qu'un \xc5\x93uf \xc3\xa0 3 \xe2\x82\xac ?",
+        "\xe6\x97\xa5\xe6\x9c\xac\xe3\x81\xae\xe9\xa6\x96\xe9\x83\xbd\xe3\x81\xaf?",
+        "\xd0\xa7\xd1\x82\xd0\xbe \xd1\x8d\xd1\x82\xd0\xbe? \xf0\x9f\xa6\x86",
+    };
+    /* Bytes of two and three byte characters (C3 A9, E2 82 AC) in the bundled model's vocabulary.
+     */
+    static const uint32_t byte_ids[] = {133, 108, 164, 230, 111};
+    static const float byte_bias[] = {90, 90, 90, 90, 90};
+    prepare_mixed(m, number, answer_tokens_max);
+    gaggle_request *r = &m->request;
+    if (number % 4 < 2) r->logprobs = GAGGLE_LOGPROBS(number % 7);
+    if (number % 5 == 3) m->message.content = questions[number % 3];
+    if (number % 5 == 4) {
+        r->sampling.temperature = 5;
+        r->sampling.bias_ids = byte_ids;
+        r->sampling.bias = byte_bias;
+        r->sampling.bias_count = sizeof byte_ids / sizeof *byte_ids;
+    }
+}
+
 /* -- the streams: their events come on their clients' threads --------------------------------- */
 
 typedef struct slot {
     gaggle_client *client;
     gaggle_stream *stream;
-    uint32_t number;  /* of its request in the pool */
-    size_t ids, text; /* bytes heard */
+    uint32_t number; /* of its request in the pool */
+    answer heard;
     _Atomic bool ended;
 } slot;
 
 static answer pool[POOL];
 static slot slots[STREAMS_MAX];
-static _Atomic uint64_t answers, tokens, continuations, approximate, refused, lost, wrong;
+static _Atomic uint64_t answers, tokens, logprobs, continuations, approximate, refused, lost, wrong;
 
-static bool goes_on(const buffer *alone, size_t *heard, const void *bytes, size_t size)
-{
-    if (*heard + size > alone->size) return false;
-    bool equal = size == 0 || memcmp(alone->data + *heard, bytes, size) == 0;
-    *heard += size;
-    return equal;
-}
-
-static void say_wrong(const slot *s, const gaggle_stream *stream, const char *what)
+static void say_wrong(const slot *s, const gaggle_stream *stream, const char *what, uint32_t same)
 {
     char id[33];
     gaggle_stream_id(stream, id);
-    fprintf(stderr, "WRONG request=%s number=%u after %zu tokens: %s\n", id, s->number,
-            s->ids / sizeof(uint32_t), what);
+    fprintf(stderr, "WRONG request=%s number=%u: of %u tokens the first %u are right; %s differ\n",
+            id, s->number, answer_tokens(&s->heard), same, what);
     atomic_fetch_add(&wrong, 1);
 }
 
 static void on_event(void *ctx, gaggle_stream *stream, const gaggle_event *event)
 {
     slot *s = ctx;
-    const answer *alone = &pool[s->number];
+    answer *heard = &s->heard;
     if (event->type == GAGGLE_TOKENS) {
         atomic_fetch_add(&tokens, event->count);
-        if (!goes_on(&alone->ids, &s->ids, event->ids, event->count * sizeof(uint32_t)) ||
-            !goes_on(&alone->text, &s->text, event->text, event->text_size))
-            say_wrong(s, stream, "tokens that are not those of the request alone");
+        if (event->first_index != answer_tokens(heard))
+            say_wrong(s, stream, "indices", answer_tokens(heard));
+        answer_hear(heard, event);
         return;
     }
-    if (event->error != NULL && s->ids == 0 && event->error->retry_after_ms > 0) {
+    if (event->error != NULL && answer_tokens(heard) == 0 && event->error->retry_after_ms > 0) {
         atomic_fetch_add(&refused, 1); /* nobody was there to take it */
     } else if (event->error != NULL) {
-        fprintf(stderr, "LOST number=%u after %zu tokens: %s\n", s->number,
-                s->ids / sizeof(uint32_t), event->error->text);
+        fprintf(stderr, "LOST number=%u after %u tokens: %s\n", s->number, answer_tokens(heard),
+                event->error->text);
         atomic_fetch_add(&lost, 1);
     } else {
-        if (s->ids != alone->ids.size || s->text != alone->text.size ||
-            event->reason != alone->reason)
-            say_wrong(s, stream, "not the end of the request alone");
+        uint32_t same;
+        heard->reason = event->reason;
+        const char *what = answer_difference(&pool[s->number], heard, &same);
+        if (what != NULL) say_wrong(s, stream, what, same);
         atomic_fetch_add(&answers, 1);
+        atomic_fetch_add(&logprobs, heard->logprobs.size / sizeof(float));
         atomic_fetch_add(&continuations, event->continuations);
         atomic_fetch_add(&approximate, event->approximate);
     }
     atomic_store(&s->ended, true);
 }
 
+static gaggle_stream *submit(gaggle_client *client, mixed_request *m)
+{
+    gaggle_stream *stream;
+    gaggle_error err;
+    if (gaggle_submit(&stream, client, &m->request, &err) == GAGGLE_OK) return stream;
+    fprintf(stderr, "%s\n", err.text);
+    UNREACHABLE("a request of the pool can be asked");
+}
+
 static void begin(slot *s)
 {
     mixed_request m;
     s->number = random_below(POOL);
-    s->ids = s->text = 0;
+    answer_free(&s->heard);
+    s->heard = (answer){0};
     atomic_store(&s->ended, false);
-    prepare_mixed(&m, s->number, answer_tokens_max);
+    prepare(&m, s->number);
     m.request.on_event = on_event;
     m.request.ctx = s;
-    gaggle_stream *stream;
-    gaggle_error err;
-    CHECK(gaggle_submit(&stream, s->client, &m.request, &err) == GAGGLE_OK);
-    s->stream = stream;
+    s->stream = submit(s->client, &m);
+}
+
+static void answer_pool_alone(gaggle_client *client)
+{
+    for (uint32_t i = 0; i < POOL; i++) {
+        mixed_request m;
+        prepare(&m, i);
+        gaggle_stream *stream = submit(client, &m);
+        answer_read(&pool[i], stream, SIZE_MAX);
+        gaggle_stream_close(stream);
+        CHECK(pool[i].code == GAGGLE_OK && answer_tokens(&pool[i]) > 0);
+        CHECK(m.request.logprobs == 0 ||
+              pool[i].logprobs.size == answer_tokens(&pool[i]) * sizeof(float));
+    }
 }
 
 /* Those that have ended are closed, and begun again while there is time. Returns how many run. */
@@ -278,34 +319,44 @@ static void heal(storm *s, uint64_t now_ms, bool all)
 /* -- the frame ----------------------------------------------------------------------------------
  */
 
-static void pause_turn(void)
+/* A timerfd(2) of the driver's turns. */
+static int start_clock(void)
 {
-    const struct timespec t = {.tv_nsec = TURN_MS * 1000 * 1000};
-    nanosleep(&t, NULL);
+    const struct timespec turn = {.tv_nsec = TURN_MS * 1000 * 1000};
+    int clock = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    CHECK(clock >= 0);
+    CHECK(timerfd_settime(clock, 0, &(struct itimerspec){turn, turn}, NULL) == 0);
+    return clock;
+}
+
+static void next_turn(int clock)
+{
+    uint64_t turns;
+    CHECK(read(clock, &turns, sizeof turns) == sizeof turns);
 }
 
 static void show(const storm *s, uint64_t since_ms)
 {
-    printf("%5.0f s  answers=%llu tokens=%llu continuations=%llu approximate=%llu refused=%llu "
-           "lost=%llu wrong=%llu router_kib=%ld\n",
+    printf("%5.0f s  answers=%llu tokens=%llu logprobs=%llu continuations=%llu approximate=%llu "
+           "refused=%llu lost=%llu wrong=%llu router_kib=%ld\n",
            (double)since_ms / 1000, (unsigned long long)answers, (unsigned long long)tokens,
-           (unsigned long long)continuations, (unsigned long long)approximate,
-           (unsigned long long)refused, (unsigned long long)lost, (unsigned long long)wrong,
-           process_memory_kib(&s->c.router, "VmRSS"));
+           (unsigned long long)logprobs, (unsigned long long)continuations,
+           (unsigned long long)approximate, (unsigned long long)refused, (unsigned long long)lost,
+           (unsigned long long)wrong, process_memory_kib(&s->c.router, "VmRSS"));
     fflush(stdout);
 }
 
 static void set_up(storm *s)
 {
-    cluster_start(&s->c, &(cluster_options){
-                             .workers = worker_count,
-                             .model = bundled_model(),
-                             .worker_args = {"--drain-ms", "2000"},
-                             .router_args = {"--worker-grace-ms", "1000", "--client-grace-ms",
-                                             "12000", "--max-continuations", "1000", "--drain-ms",
-                                             "200", "--stall-ms", slow ? "600000" : "30000"}});
+    cluster_start(&s->c,
+                  &(cluster_options){
+                      .workers = worker_count,
+                      .model = bundled_model(),
+                      .worker_args = {"--drain-ms", "2000"},
+                      .router_args = {"--worker-grace-ms", "1000", "--client-grace-ms", "12000",
+                                      "--max-continuations", "1000", "--drain-ms", "200"}});
     s->watcher = cluster_client(&s->c);
-    run_alone(s->watcher, pool, POOL, answer_tokens_max);
+    answer_pool_alone(s->watcher);
     for (uint32_t i = 0; i < CLIENTS; i++) {
         s->cables[i] = tcp_proxy_start(s->c.client_port);
         s->clients[i] = cluster_client_through(&s->c, s->cables[i]);
@@ -334,33 +385,28 @@ static void run(storm *s)
 {
     uint64_t begun_ms = clock_now_ms(), shown_ms = begun_ms, end_ms = begun_ms + 1000ull * seconds;
     uint64_t now_ms;
-    if (slow) {
-        turn_over(true);
-        tcp_proxy_throttle(s->cables[0], 10);
-    } else {
-        visit(s);
-    }
-    for (; (now_ms = clock_now_ms()) < end_ms; pause_turn()) {
+    int clock = start_clock();
+    visit(s);
+    for (; (now_ms = clock_now_ms()) < end_ms; next_turn(clock)) {
         turn_over(true);
         if (now_ms - shown_ms >= SHOW_MS) {
             show(s, now_ms - begun_ms);
             shown_ms = now_ms;
         }
-        if (slow) continue;
         heal(s, now_ms, false);
         if (now_ms < s->next_ms) continue;
         strike(s, now_ms);
         s->next_ms = now_ms + BLOW_MS_MIN + random_below(BLOW_MS_MAX - BLOW_MS_MIN);
     }
     process_stop(&s->visitor, SIGKILL);
-    tcp_proxy_throttle(s->cables[0], 0);
     while (turn_over(false) > 0 && clock_now_ms() < end_ms + QUIET_MS) {
         heal(s, clock_now_ms(), true);
-        pause_turn();
+        next_turn(clock);
     }
+    close(clock);
     heal(s, clock_now_ms(), true);
     show(s, clock_now_ms() - begun_ms);
-    for (uint32_t i = 0; i < BLOWS && !slow; i++)
+    for (uint32_t i = 0; i < BLOWS; i++)
         printf("%s=%u ", blow_names[i], s->count[i]);
     putchar('\n');
     fflush(stdout);

@@ -34,9 +34,13 @@ static bool bytes_equal(const buffer *a, const buffer *b)
     return a->size == b->size && (a->size == 0 || memcmp(a->data, b->data, a->size) == 0);
 }
 
-/* NULL: none. */
-static const char *difference(const answer *a, const answer *b)
+const char *answer_difference(const answer *a, const answer *b, uint32_t *same)
 {
+    uint32_t count = answer_tokens(a) < answer_tokens(b) ? answer_tokens(a) : answer_tokens(b);
+    for (*same = 0; *same < count; (*same)++)
+        if (memcmp(a->ids.data + *same * sizeof(uint32_t), b->ids.data + *same * sizeof(uint32_t),
+                   sizeof(uint32_t)) != 0)
+            break;
     if (!bytes_equal(&a->ids, &b->ids)) return "ids";
     if (!bytes_equal(&a->text, &b->text)) return "text";
     if (!bytes_equal(&a->text_len, &b->text_len)) return "text lengths";
@@ -49,17 +53,14 @@ static const char *difference(const answer *a, const answer *b)
 
 void assert_answers_equal(const answer *alone, const answer *other, uint32_t number)
 {
-    const char *what = difference(alone, other);
-    if (what == NULL) return;
-    size_t at = 0, count = alone->ids.size < other->ids.size ? alone->ids.size : other->ids.size;
-    while (at < count && alone->ids.data[at] == other->ids.data[at])
-        at++;
-    fail_msg(
-        "answer %u: %zu tokens, %s alone; %zu tokens, %s (%s) here; their %s differ, their ids "
-        "from token %zu on",
-        number, alone->ids.size / sizeof(uint32_t), gaggle_finish_reason_name(alone->reason),
-        other->ids.size / sizeof(uint32_t), gaggle_finish_reason_name(other->reason),
-        other->sentence, what, at / sizeof(uint32_t));
+    uint32_t same;
+    const char *what = answer_difference(alone, other, &same);
+    if (what != NULL)
+        fail_msg("answer %u: %u tokens, %s alone; %u tokens, %s (%s) here; their %s differ, their "
+                 "ids from token %u on",
+                 number, answer_tokens(alone), gaggle_finish_reason_name(alone->reason),
+                 answer_tokens(other), gaggle_finish_reason_name(other->reason), other->sentence,
+                 what, same);
 }
 
 /* A stream that did not ask may share a message with one that did: it gets NaN and no alternatives.
@@ -80,15 +81,20 @@ static void take_logprobs(answer *a, const gaggle_event *event)
     buffer_append(&a->top_logprobs, event->top_logprobs, tops * sizeof(float));
 }
 
+void answer_hear(answer *a, const gaggle_event *event)
+{
+    buffer_append(&a->ids, event->ids, event->count * sizeof(uint32_t));
+    buffer_append(&a->text, event->text, event->text_size);
+    buffer_append(&a->text_len, event->text_len, event->count * sizeof(uint32_t));
+    take_logprobs(a, event);
+}
+
 /* False: it was the end. */
 static bool take_event(answer *a, const gaggle_event *event)
 {
     if (event->type == GAGGLE_TOKENS) {
         assert_int_equal(event->first_index, answer_tokens(a));
-        buffer_append(&a->ids, event->ids, event->count * sizeof(uint32_t));
-        buffer_append(&a->text, event->text, event->text_size);
-        buffer_append(&a->text_len, event->text_len, event->count * sizeof(uint32_t));
-        take_logprobs(a, event);
+        answer_hear(a, event);
         return true;
     }
     a->reason = event->reason;

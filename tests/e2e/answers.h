@@ -25,6 +25,12 @@ void answers_read_all(answer *answers, gaggle_stream *const *streams, uint32_t c
 uint32_t answer_tokens(const answer *a);
 void answer_free(answer *a);
 
+/* The next tokens of it, from a GAGGLE_TOKENS event. */
+void answer_hear(answer *a, const gaggle_event *event);
+/* What of the two is not equal, to the bit: "ids", "logprobs", ...; NULL: nothing. The first
+ * *same of their ids are. */
+const char *answer_difference(const answer *a, const answer *b, uint32_t *same);
+
 /* The test fails, and says where they part, when ids, text, its division among the ids, logprobs or
  * reason of the two are not equal, to the bit. */
 void assert_answers_equal(const answer *alone, const answer *other, uint32_t number);

@@ -4,14 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/check.h"
 #include "common/clock.h"
 #include "tests/e2e/certificates.h"
+#include "tests/e2e/news.h"
 
-enum { WAIT_MS = 20000, ASK_AGAIN_MS = 5 };
+enum { WAIT_MS = 20000 };
 
 static bool has_tls(const cluster *c)
 {
@@ -105,7 +105,10 @@ void cluster_start(cluster *c, const cluster_options *options)
              c->client_cable != NULL ? tcp_proxy_port(c->client_cable) : 0);
     c->client_url = c->client_url_text;
     for (uint32_t i = 0; i < options->workers; i++) {
-        if (!is_ipc(c)) c->worker_cables[i] = tcp_proxy_start(c->worker_port);
+        if (!is_ipc(c)) {
+            c->worker_cables[i] = tcp_proxy_start(c->worker_port);
+            tcp_proxy_tell(c->worker_cables[i], news_event());
+        }
         start_worker(c, i, true);
     }
 }
@@ -262,16 +265,15 @@ void cluster_wait(gaggle_client *client, bool (*holds)(const gaggle_report *repo
                   void *ctx, const char *what)
 {
     uint64_t deadline_ms = clock_now_ms() + WAIT_MS;
-    while (clock_now_ms() < deadline_ms) {
+    do {
         gaggle_report *report;
         gaggle_error err;
+        news_clear();
         if (gaggle_query_wait(&report, client, 1000, &err) != GAGGLE_OK) continue;
         bool yes = holds(report, ctx);
         gaggle_report_free(report);
         if (yes) return;
-        const struct timespec pause = {.tv_nsec = ASK_AGAIN_MS * 1000 * 1000};
-        nanosleep(&pause, NULL);
-    }
+    } while (news_wait(deadline_ms));
     fprintf(stderr, "waited %d ms in vain for: %s\n", WAIT_MS, what);
     UNREACHABLE("the cluster reaches the state it was waited for");
 }

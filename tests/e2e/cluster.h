@@ -61,7 +61,8 @@ uint64_t cluster_relayed(gaggle_client *client);
 /* Until there are so many. */
 void cluster_wait_relayed(gaggle_client *client, uint64_t total);
 
-/* Ask the router until `holds` says yes, at most 20 s; the test fails after that. */
+/* Ask the router, at first and after any news of the cluster, until `holds` says yes, at most 20 s;
+ * the test fails after that. */
 void cluster_wait(gaggle_client *client, bool (*holds)(const gaggle_report *report, void *ctx),
                   void *ctx, const char *what);
 

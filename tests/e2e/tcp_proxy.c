@@ -54,6 +54,7 @@ struct tcp_proxy {
     uint64_t allowed_ms; /* of `allowance`, when bytes_per_second is not 0 */
     size_t allowance;
     _Atomic uint32_t connections;
+    _Atomic int event; /* -1: nobody is told */
 };
 
 /* What localhost means differs between machines: 127.0.0.1, ::1, or both in either order. Numbers
@@ -116,6 +117,13 @@ static void reset_and_close(int fd)
     close(fd);
 }
 
+static void tell(tcp_proxy *p)
+{
+    const uint64_t one = 1;
+    int event = atomic_load(&p->event);
+    if (event >= 0) CHECK(write(event, &one, sizeof one) == sizeof one);
+}
+
 static void remove_pair(tcp_proxy *p, size_t index)
 {
     pair *gone = &p->pairs[index];
@@ -124,6 +132,7 @@ static void remove_pair(tcp_proxy *p, size_t index)
     mem_free(gone->there.bytes);
     mem_free(gone->back.bytes);
     *gone = p->pairs[--p->count];
+    tell(p);
 }
 
 static void accept_one(tcp_proxy *p, int listener)
@@ -169,6 +178,7 @@ static bool move_bytes(tcp_proxy *p, direction *d, short from_events, short to_e
         if (wrote > 0) {
             d->start += (size_t)wrote;
             *allowance -= (size_t)wrote;
+            tell(p);
         }
     }
     return true;
@@ -249,6 +259,7 @@ tcp_proxy *tcp_proxy_start(uint16_t to_port)
 {
     tcp_proxy *p = mem_calloc(1, sizeof *p);
     p->to_port = to_port;
+    p->event = -1;
     listen_at(p);
     CHECK(pipe2(p->commands, O_CLOEXEC) == 0 && pipe2(p->done, O_CLOEXEC) == 0);
     CHECK(pthread_create(&p->thread, NULL, run, p) == 0);
@@ -293,6 +304,11 @@ void tcp_proxy_throttle(tcp_proxy *p, uint32_t bytes_per_second)
 {
     atomic_store(&p->bytes_per_second, bytes_per_second);
     command(p, WAKE);
+}
+
+void tcp_proxy_tell(tcp_proxy *p, int event)
+{
+    atomic_store(&p->event, event);
 }
 
 uint32_t tcp_proxy_connections(const tcp_proxy *p)

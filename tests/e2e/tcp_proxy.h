@@ -25,6 +25,10 @@ void tcp_proxy_throttle(tcp_proxy *p, uint32_t bytes_per_second);
  * does that sends a lost packet again. */
 void tcp_proxy_worsen(tcp_proxy *p, uint32_t delay_ms, uint32_t loss);
 
+/* Add 1 to the eventfd(2) `event` whenever bytes have passed, either way, or a connection is over.
+ * Before anybody dials. */
+void tcp_proxy_tell(tcp_proxy *p, int event);
+
 /* Connections made since the start. */
 uint32_t tcp_proxy_connections(const tcp_proxy *p);
 

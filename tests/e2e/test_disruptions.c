@@ -8,10 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "common/clock.h"
 #include "tests/e2e/answers.h"
 #include "tests/e2e/dummy_model.h"
 #include "tests/sanitized.h"
@@ -253,18 +255,41 @@ static void test_socket_closed_on_the_last_token_frees_all(void **state)
 /* -- a slow reader -------------------------------------------------------------------------------
  */
 
+enum { OTHERS = 6 };
+
+/* The first of the answers again and again until then, at least once. Returns the most memory of
+ * the router seen after a round. */
+static long answer_others(const cluster *c, gaggle_client *client, const answer *alone,
+                          uint32_t max_tokens, uint64_t until_ms)
+{
+    long most_kib = 0;
+    do {
+        answer others[OTHERS] = {0};
+        run_alone(client, others, OTHERS, max_tokens);
+        for (uint32_t i = 0; i < OTHERS; i++) {
+            assert_answers_equal(&alone[i], &others[i], i);
+            answer_free(&others[i]);
+        }
+        long kib = process_memory_kib(&c->router, "VmRSS");
+        if (kib > most_kib) most_kib = kib;
+    } while (clock_now_ms() < until_ms);
+    return most_kib;
+}
+
 /* 10 bytes a second get through to it. Its sources stop after a window each; the router keeps what
  * it has of them and grows no more, whatever it does for others; and when the reader is itself
- * again, it finds its answers as they should be. tests/chaos/run.sh slow does so for minutes. */
+ * again, it finds its answers as they should be. GAGGLE_SLOW_READER_S=300 makes it minutes. */
 static void test_slow_reader_costs_nobody_anything(void **state)
 {
     (void)state;
-    enum { SLOW = 8, TOKENS = 600 / SHORTER, WINDOW = 256, OTHERS = 6, GROWTH_KIB = 512 };
+    enum { SLOW = 8, TOKENS = 600 / SHORTER, WINDOW = 256, GROWTH_KIB = 512 };
+    const char *slow_s = getenv("GAGGLE_SLOW_READER_S");
+    uint64_t slow_ms = slow_s != NULL ? 1000 * strtoull(slow_s, NULL, 10) : 0;
     cluster c;
     start(&c, 1);
     tcp_proxy *cable = tcp_proxy_start(c.client_port);
     gaggle_client *other = cluster_client(&c), *client = cluster_client_through(&c, cable);
-    answer alone[SLOW] = {0}, slow[SLOW] = {0}, others[OTHERS] = {0};
+    answer alone[SLOW] = {0}, slow[SLOW] = {0};
     gaggle_stream *streams[SLOW];
     run_alone(client, alone, SLOW, TOKENS);
 
@@ -277,12 +302,10 @@ static void test_slow_reader_costs_nobody_anything(void **state)
     tcp_proxy_throttle(cable, 10);
     cluster_wait_relayed(other, before + windows);
     long resident = process_memory_kib(&c.router, "VmRSS");
-    run_alone(other, others, OTHERS, TOKENS);
-    for (uint32_t i = 0; i < OTHERS; i++)
-        assert_answers_equal(&alone[i], &others[i], i);
-    long grown = process_memory_kib(&c.router, "VmRSS") - resident;
-    if (!SANITIZED && grown > GROWTH_KIB)
-        fail_msg("the router grew by %ld KiB behind a slow reader", grown);
+    long most = answer_others(&c, other, alone, TOKENS, clock_now_ms() + slow_ms);
+    printf("router: %ld KiB behind a slow reader at first, %ld KiB at most\n", resident, most);
+    if (!SANITIZED && most - resident > GROWTH_KIB)
+        fail_msg("the router grew by %ld KiB behind a slow reader", most - resident);
 
     tcp_proxy_throttle(cable, 0);
     answers_read_all(slow, streams, SLOW);
@@ -292,8 +315,6 @@ static void test_slow_reader_costs_nobody_anything(void **state)
         answer_free(&alone[i]);
         answer_free(&slow[i]);
     }
-    for (uint32_t i = 0; i < OTHERS; i++)
-        answer_free(&others[i]);
     gaggle_client_destroy(client);
     cluster_wait_idle(other, 1);
     gaggle_client_destroy(other);

@@ -122,13 +122,18 @@ typedef struct keyed_cluster {
     char client_url[URL_SIZE], worker_url[URL_SIZE];
 } keyed_cluster;
 
+static void keyed_start_router(keyed_cluster *k)
+{
+    process_start(
+        &k->router, "gaggle-router",
+        ARGS("--listen", k->client_url, "--worker-listen", k->worker_url, "--keys", "keys"), true);
+}
+
 static void keyed_start(keyed_cluster *k, const char *join, const char *worker_name)
 {
     snprintf(k->client_url, URL_SIZE, "tcp://127.0.0.1:%u", free_port());
     snprintf(k->worker_url, URL_SIZE, "tcp://127.0.0.1:%u", free_port());
-    process_start(
-        &k->router, "gaggle-router",
-        ARGS("--listen", k->client_url, "--worker-listen", k->worker_url, "--keys", "keys"), true);
+    keyed_start_router(k);
     process_start(&k->worker, "gaggle-worker",
                   ARGS("-m", bundled_model(), "--router", k->worker_url, "--threads", "1",
                        "--join-token", join, "--name", worker_name),
@@ -287,6 +292,81 @@ static void test_a_workers_key_is_for_one_name(void **state)
     assert_int_equal(process_stop(&k.router, SIGTERM), 0);
 }
 
+/* -- cached prompts ------------------------------------------------------------------------- */
+
+/* How much of this prompt of over 48 tokens a worker had in its cache. */
+static uint32_t cached_of(gaggle_client *client, const char *salt)
+{
+    gaggle_request request = {.max_tokens = 2, .cache_salt = salt};
+    request.text =
+        "The geese set out at dawn, when the mist lay low upon the water, and the eldest of "
+        "them called each one by name before she rose. They flew over the mill, over the "
+        "long hedge and the seven fields, and not one of them looked back.";
+    gaggle_stream *stream;
+    gaggle_error err;
+    gaggle_event event;
+    assert_int_equal(gaggle_submit(&stream, client, &request, &err), GAGGLE_OK);
+    do
+        assert_int_equal(gaggle_stream_next(stream, 20000, &event), GAGGLE_OK);
+    while (event.type != GAGGLE_FINISH);
+    assert_int_equal(event.reason, GAGGLE_FINISH_LENGTH);
+    assert_true(event.prompt_tokens > 3 * LIMIT_KV_BLOCK_TOKENS);
+    uint32_t cached = event.cached_tokens;
+    gaggle_stream_close(stream);
+    return cached;
+}
+
+/* Until the worker is back: a restarted router refuses for a moment. */
+static void wait_for_worker(gaggle_client *client)
+{
+    const uint64_t until_ms = clock_now_ms() + 20000;
+    for (bool is_there = false; !is_there; assert_true(clock_now_ms() < until_ms)) {
+        gaggle_report *report;
+        gaggle_error err;
+        if (gaggle_query_wait(&report, client, 1000, &err) != GAGGLE_OK) continue;
+        is_there = report->worker_count == 1 && report->workers[0].connected;
+        gaggle_report_free(report);
+    }
+}
+
+static void test_no_tenant_finds_what_another_ones_prompt_left(void **state)
+{
+    (void)state;
+    char ada[TOKEN_SIZE], too[TOKEN_SIZE], bob[TOKEN_SIZE], join[TOKEN_SIZE];
+    enter_folder("salt");
+    make_token(ada, "client", "--tenant", "ada");
+    make_token(too, "client", "--tenant", "ada");
+    make_token(bob, "client", "--tenant", "bob");
+    make_token(join, "worker", "--worker", "w0");
+    keyed_cluster k;
+    keyed_start(&k, join, "w0");
+    gaggle_client *a = client_with(k.client_url, ada), *b = client_with(k.client_url, bob);
+    gaggle_client *a_too = client_with(k.client_url, too);
+    assert_int_equal(cached_of(a, NULL), 0);
+    uint32_t all = cached_of(a, NULL);
+    assert_true(all >= 3 * LIMIT_KV_BLOCK_TOKENS);
+    assert_int_equal(cached_of(a_too, NULL), all); /* the tenant's, not the key's */
+    assert_int_equal(cached_of(b, NULL), 0);
+    assert_int_equal(cached_of(b, NULL), all);
+    /* And within a tenant, for who asks for it. */
+    assert_int_equal(cached_of(a, "user-1"), 0);
+    assert_int_equal(cached_of(a, "user-2"), 0);
+    assert_int_equal(cached_of(a_too, "user-1"), all);
+    assert_int_equal(cached_of(b, "user-1"), 0);
+
+    /* Another router process makes the same salts. */
+    process_stop(&k.router, SIGKILL);
+    keyed_start_router(&k);
+    wait_for_worker(a);
+    assert_int_equal(cached_of(a, NULL), all);
+    assert_int_equal(cached_of(a, "user-1"), all);
+    assert_int_equal(cached_of(a, "user-3"), 0);
+    gaggle_client_destroy(a);
+    gaggle_client_destroy(a_too);
+    gaggle_client_destroy(b);
+    keyed_stop(&k);
+}
+
 /* -- certificates ------------------------------------------------------------------------- */
 
 static gaggle_options with_certificate(const char *const *url, const char *cert, const char *key)
@@ -354,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_a_revoked_key_takes_its_links_and_nobody_elses),
         cmocka_unit_test(test_an_expired_key_takes_its_links),
         cmocka_unit_test(test_a_workers_key_is_for_one_name),
+        cmocka_unit_test(test_no_tenant_finds_what_another_ones_prompt_left),
         cmocka_unit_test(test_certs_init_serves_a_fleet_and_keeps_the_roles_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,8 @@ typedef struct fake_stream {
     id128 id;
     uint32_t number, next, acked, window, length;
     uint32_t crc;
+    uint64_t taken_us;
+    uint32_t queue_us; /* until its first step */
 } fake_stream;
 
 struct fake_worker {
@@ -39,12 +41,15 @@ static void send_envelope(void *ctx, const envelope *e)
     session_send(((fake_worker *)ctx)->session, e);
 }
 
-static void finish(fake_worker *w, fake_stream *s)
+static void finish(fake_worker *w, fake_stream *s, finish_reason reason)
 {
     token_columns_flush(&w->columns, send_envelope, w);
     envelope e = {.kind = ENVELOPE_FINISH};
-    e.finish =
-        (msg_finish){.stream = s->number, .total = s->next, .crc = s->crc, .reason = FINISH_LENGTH};
+    e.finish = (msg_finish){.stream = s->number,
+                            .total = s->next,
+                            .crc = s->crc,
+                            .reason = reason,
+                            .queue_us = s->queue_us};
     session_send(w->session, &e);
 }
 
@@ -55,12 +60,14 @@ static void step(fake_worker *w)
     for (uint32_t i = 0; i < w->places; i++) {
         fake_stream *s = &w->streams[i];
         if (!s->used || s->next == s->length || s->next >= s->acked + s->window) continue;
+        if (s->taken_us != 0) s->queue_us = (uint32_t)(now_us - s->taken_us);
+        s->taken_us = 0;
         uint32_t token = fake_token(&s->id, s->next);
         token_columns_add(&w->columns, s->number, s->next, token, w->text, w->options.text_bytes,
                           NAN, 0, NULL, NULL);
         s->crc = ids_crc32c(s->crc, &token, 1);
         s->next++;
-        if (s->next == s->length) finish(w, s);
+        if (s->next == s->length) finish(w, s, FINISH_LENGTH);
     }
     w->columns.emitted_us = now_us;
     if (!token_columns_empty(&w->columns)) token_columns_flush(&w->columns, send_envelope, w);
@@ -138,9 +145,14 @@ static void take(fake_worker *w, const msg_submit *submit)
     *s = (fake_stream){.used = true,
                        .id = submit->request_id,
                        .number = submit->stream,
+                       .next = (uint32_t)submit->prior_count,
+                       .acked = (uint32_t)submit->prior_count - submit->prior_unacked,
                        .window = submit->window,
-                       .length = submit->max_tokens};
+                       .length = submit->max_tokens,
+                       .taken_us = clock_now_ns() / 1000,
+                       .crc = ids_crc32c(0, submit->prior_ids, submit->prior_count)};
     w->open++;
+    if (s->next == s->length) finish(w, s, FINISH_LENGTH);
 }
 
 static fake_stream *find(fake_worker *w, uint32_t number)
@@ -169,7 +181,7 @@ static void on_envelope(void *ctx, session *from, const envelope *e, const error
         fake_stream *s = find(w, e->cancel.stream[i]);
         if (s == NULL) continue;
         s->length = s->next;
-        if (!e->cancel.forget) finish(w, s);
+        if (!e->cancel.forget) finish(w, s, e->cancel.finish);
         release(w, s);
     }
 }
@@ -197,7 +209,8 @@ status fake_worker_start(fake_worker **out, uv_loop_t *loop, session_hub *hub,
                                        .url_count = 1,
                                        .role = ROLE_WORKER,
                                        .instance = id128_random(),
-                                       .name = options->worker_id};
+                                       .name = options->worker_id,
+                                       .dead_ms = options->dead_ms};
     status st = session_dial(&w->session, hub, &dial, &handlers, w, err);
     if (st != ST_OK) {
         fake_worker_destroy(w);

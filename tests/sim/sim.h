@@ -11,8 +11,9 @@
  *   sim_memory.c   malloc() and friends, counted
  *
  * sim_router.c, sim_worker.c, sim_client.c and sim_stranger.c are the processes: they start, hang,
- * crash, drain and come back. sim_run.c draws a cluster and its troubles from a seed, runs it and
- * judges it.
+ * crash, drain and come back. sim_draw.c draws a cluster from a seed, sim_trouble.c what befalls
+ * it; sim_run.c runs and judges it. sim_watch.c checks what a router says while it says it,
+ * sim_parts.c knows which workers had a part in which answer.
  *
  * Everything random comes from the seed, so a seed is a replay. Events at the same microsecond come
  * in random order, except that the messages of one direction of one connection stay in order. */
@@ -26,6 +27,7 @@
 #include <uv.h>
 
 #include "proto/envelope.h"
+#include "router/tenant_limits.h"
 
 typedef struct sim_process sim_process;
 
@@ -159,17 +161,43 @@ float sim_answer_logprob(const sim_question *q, uint32_t index);
 uint32_t sim_answer_top_id(const sim_question *q, uint32_t index, uint32_t rank);
 float sim_answer_top_logprob(const sim_question *q, uint32_t index, uint32_t rank);
 
-typedef struct sim_engine_speed {
+/* What a worker runs on. */
+typedef struct sim_device {
     uint32_t slots, step_us;
     uint32_t prefill_us; /* a prompt token */
-} sim_engine_speed;
+    uint32_t maker;      /* a bit: sim_parts.c */
+} sim_device;
 
 struct engine_thread;
 /* Of the engine that is started next. */
-void sim_engine_next_speed(const sim_engine_speed *speed);
+void sim_engine_next_device(const sim_device *device);
 uint32_t sim_engine_requests(const struct engine_thread *t);
 void sim_engine_hang(struct engine_thread *t, uint64_t for_us); /* no step in this time */
 void sim_engine_break(struct engine_thread *t);                 /* the device fails */
+void sim_engine_fail(struct engine_thread *t, uint64_t for_us); /* so do requests, by INTERNAL */
+extern uint32_t sim_engine_failed;                              /* requests, in this run */
+
+/* -- sim_parts.c -------------------------------------------------------------------- */
+
+/* Which workers had a part in an answer. A worker is a bit, its maker: those that say equal
+ * numerics have the same, of SIM_NUMERICS; one that says none has its own. (All of them give equal
+ * ids all the same, so that these stay checkable.) */
+enum { SIM_NUMERICS = 2 };
+
+uint32_t sim_parts_maker(uint32_t worker, uint32_t numerics); /* numerics SIM_NUMERICS: none */
+/* What it registers, and back: 0 for none. */
+const char *sim_parts_numerics(uint32_t maker);
+uint32_t sim_parts_maker_of(text_view numerics);
+
+void sim_parts_begin(void);
+/* A router sends the question to a worker. */
+void sim_parts_placed(const sim_question *q, uint32_t maker);
+/* The worker makes this token. */
+void sim_parts_made(const sim_question *q, uint32_t index, uint32_t maker);
+/* No worker, nor several of equal numerics, can have made all of the first `total` tokens. */
+bool sim_parts_are_mixed(const sim_question *q, uint32_t total);
+/* It was never placed but on workers of one known numerics. */
+bool sim_parts_are_equal(const sim_question *q);
 
 /* -- sim_router.c -------------------------------------------------------------------- */
 
@@ -177,7 +205,15 @@ typedef struct sim_router sim_router;
 struct core;
 struct core_options;
 
-sim_router *sim_router_create(uint32_t number, const struct core_options *options);
+/* Clients of tenant 0 have no token; of tenant i they have SIM_TENANT_TOKEN. The stranger is by
+ * itself. */
+enum { SIM_TENANTS = 3, SIM_TENANT_STRANGER = SIM_TENANTS + 1 };
+#define SIM_TENANT_TOKEN   "tenant%u"
+#define SIM_STRANGER_TOKEN "stranger"
+
+/* `limits` of tenants 1 to SIM_TENANTS, NULL: none have any. Both outlive it. */
+sim_router *sim_router_create(uint32_t number, const struct core_options *options,
+                              const tenant_limits *limits);
 void sim_router_destroy(sim_router *r); /* kills it when it runs */
 void sim_router_start(sim_router *r);
 void sim_router_kill(sim_router *r, bool silently);
@@ -185,6 +221,9 @@ void sim_router_drain(sim_router *r, uint32_t limit_ms); /* stops by itself */
 bool sim_router_is_up(const sim_router *r);
 sim_process *sim_router_process(sim_router *r);
 struct core *sim_router_core(const sim_router *r); /* NULL while it is down */
+void sim_router_verify(const sim_router *r);       /* it is up */
+/* It has told this worker process to drain, for an admin, and the process must end some time. */
+bool sim_router_drained(const sim_router *r, const id128 *worker_instance);
 
 /* Where clients and workers find router `number`. */
 #define SIM_CLIENT_URL "sim://router%u/clients"
@@ -194,7 +233,16 @@ struct core *sim_router_core(const sim_router *r); /* NULL while it is down */
 
 typedef struct sim_worker sim_worker;
 
-sim_worker *sim_worker_create(uint32_t number, uint32_t routers, const sim_engine_speed *speed);
+typedef struct sim_worker_options {
+    sim_device device;
+    uint32_t lease_ms; /* each start until calm_us ends so much later, at the latest; 0 = never */
+    uint32_t drain_ms;
+    uint64_t calm_us;
+} sim_worker_options;
+
+#define SIM_WORKER_ID "w%u"
+
+sim_worker *sim_worker_create(uint32_t number, uint32_t routers, const sim_worker_options *options);
 void sim_worker_destroy(sim_worker *w);
 void sim_worker_start(sim_worker *w);
 void sim_worker_kill(sim_worker *w, bool silently);
@@ -204,6 +252,7 @@ bool sim_worker_is_up(const sim_worker *w);
 bool sim_worker_is_empty(const sim_worker *w);
 sim_process *sim_worker_process(sim_worker *w);
 struct engine_thread *sim_worker_engine(const sim_worker *w); /* NULL while it is down */
+const id128 *sim_worker_instance(const sim_worker *w);        /* NULL while it is down */
 
 /* -- sim_client.c -------------------------------------------------------------------- */
 
@@ -219,27 +268,35 @@ typedef struct sim_wish {
     uint32_t read_max;  /* stops reading for good after so many tokens */
     uint32_t cancel_at; /* cancels at this index; UINT32_MAX: never */
     bool close;         /* closes the handle instead of cancelling */
+    bool leaves;        /* does not ask again when there is too much to do */
 } sim_wish;
 
 /* How the wishes of all clients ended. */
 typedef struct sim_ends {
-    uint32_t complete, cancelled, deadline, slow, refused, bad, lost, closed, gone;
-    uint32_t retries; /* refused before it was accepted, and asked again */
+    uint32_t complete, cancelled, deadline, slow, bad, lost, closed, gone;
+    uint32_t turned_away; /* RESOURCE_EXHAUSTED, and not asked again */
+    uint32_t failed;      /* by the worker */
+    uint32_t retries;     /* refused before it was accepted, and asked again */
+    uint32_t approximate; /* of those that are complete */
     uint64_t tokens;
     uint64_t continuations;
 } sim_ends;
 
 typedef struct sim_client sim_client;
 
-sim_client *sim_client_create(uint32_t number, uint32_t routers, const sim_wish *wishes,
-                              uint32_t wish_count, sim_ends *ends);
+sim_client *sim_client_create(uint32_t number, uint32_t tenant, uint32_t routers,
+                              const sim_wish *wishes, uint32_t wish_count, sim_ends *ends);
 void sim_client_destroy(sim_client *c);
 void sim_client_start(sim_client *c);
 void sim_client_kill(sim_client *c, bool silently); /* for good */
+void sim_client_leave(sim_client *c);               /* the same, but it closes its library */
 bool sim_client_is_up(const sim_client *c);
 bool sim_client_is_done(const sim_client *c);  /* every wish has ended */
 bool sim_client_is_empty(const sim_client *c); /* and the library knows of none any more */
 sim_process *sim_client_process(sim_client *c);
+/* `gaggle drain`. SIM_NOBODY is no worker. */
+void sim_client_drain(sim_client *c, uint32_t worker, uint32_t limit_ms);
+enum { SIM_NOBODY = 99 };
 /* Whoever asked this has granted tokens below this index; UINT32_MAX: nobody asks it now. */
 uint32_t sim_client_credit_end(const sim_client *c, const sim_question *q);
 void sim_client_dump(const sim_client *c);
@@ -257,18 +314,20 @@ void sim_stranger_destroy(sim_stranger *s);
 
 /* -- sim_run.c ----------------------------------------------------------------------- */
 
-/* What this run's troubles may do. */
+/* What may happen in this run. */
 typedef struct sim_rules {
     bool lost;           /* an answer ends with UNAVAILABLE: its workers were lost too often */
     bool continued;      /* another worker goes on with an answer */
     bool early_deadline; /* clocks disagree */
     bool adopted;        /* by a router that has not its ids, and ends a slow reader by an Error */
+    bool handed_over;    /* workers end, and only so that nothing they run is lost */
+    bool punctual;       /* nothing is in the way of ending an answer at its deadline */
 } sim_rules;
 
 extern sim_rules sim_allowed;
 
 typedef struct sim_totals {
-    uint64_t runs, cuts, kills, drains, freezes, leaps, events, virtual_us;
+    uint64_t runs, cuts, kills, drains, freezes, leaps, faults, events, virtual_us;
     sim_ends ends;
     size_t peak_bytes;
 } sim_totals;

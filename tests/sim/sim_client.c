@@ -10,7 +10,7 @@
 #include "common/check.h"
 #include "tests/sim/sim.h"
 
-enum { URLS_MAX = 4, READS_AT_ONCE = 3 };
+enum { URLS_MAX = 4, READS_AT_ONCE = 3, LATE_MS = 3000 };
 
 typedef enum wish_state { WISH_WAITING, WISH_OPEN, WISH_ENDED } wish_state;
 
@@ -28,8 +28,9 @@ typedef struct wish {
 
 struct sim_client {
     sim_process process;
-    uint32_t number, routers;
+    uint32_t number, tenant, routers;
     gaggle_client *client; /* NULL: down */
+    bool leaves;
     wish *wishes;
     uint32_t wish_count, ended;
     sim_ends *ends;
@@ -91,6 +92,14 @@ static bool worth_asking_again(const wish *w, const gaggle_event *e)
            (e->error->code == GAGGLE_UNAVAILABLE || e->error->code == GAGGLE_RESOURCE_EXHAUSTED);
 }
 
+/* The library asked again and again, and each time the queue was full. */
+static bool patience_is_over(const wish *w)
+{
+    const stream_core *core = &w->stream->core;
+    uint64_t since_ms = core->trouble_since_ms;
+    return since_ms != 0 && sim_clock_ms(&w->client->process) - since_ms >= core->patience_ms;
+}
+
 static void check_failure(wish *w, const gaggle_event *e)
 {
     sim_ends *ends = w->client->ends;
@@ -99,7 +108,15 @@ static void check_failure(wish *w, const gaggle_event *e)
               e->error->text);
     if (w->what.prompt[0] == SIM_BAD_ID && e->error->code == GAGGLE_INVALID_ARGUMENT) {
         wish_end(w, &ends->bad);
+    } else if (e->error->code == GAGGLE_INTERNAL && ends->failed < sim_engine_failed) {
+        wish_end(w, &ends->failed);
     } else if (worth_asking_again(w, e)) {
+        bool full = e->error->code == GAGGLE_RESOURCE_EXHAUSTED;
+        CHECK(!full || e->error->retry_after_ms > 0);
+        if (full && w->what.leaves) {
+            wish_end(w, &ends->turned_away);
+            return;
+        }
         ends->retries++;
         gaggle_stream_close(w->stream);
         w->stream = NULL;
@@ -107,6 +124,8 @@ static void check_failure(wish *w, const gaggle_event *e)
         sim_cancel(w->act);
         uint64_t pause_ms = e->error->retry_after_ms + sim_pick(500) + 1;
         w->act = sim_after(&w->client->process, pause_ms * 1000, ask, w);
+    } else if (e->error->code == GAGGLE_RESOURCE_EXHAUSTED && patience_is_over(w)) {
+        wish_end(w, &ends->turned_away);
     } else if (e->error->code == GAGGLE_CANCELLED && w->what.read_us > 0 && sim_allowed.adopted) {
         wish_end(w, &ends->slow); /* a router that restarted knows too little to finish it */
     } else if (e->error->code == GAGGLE_UNAVAILABLE && sim_allowed.lost) {
@@ -118,11 +137,26 @@ static void check_failure(wish *w, const gaggle_event *e)
     }
 }
 
+/* Are all its parts of equal bits? What is asked again of a router that does not know it counts as
+ * not. */
+static void check_parts(const wish *w, const gaggle_event *e)
+{
+    if (sim_parts_are_mixed(&w->question, e->total_tokens)) CHECK(e->approximate);
+    if (sim_parts_are_equal(&w->question) && w->stream->core.submitted == 0) CHECK(!e->approximate);
+}
+
+static uint64_t asked_for_ms(const wish *w)
+{
+    return sim_clock_ms(&w->client->process) - w->asked_ms;
+}
+
 static void check_finish(wish *w, const gaggle_event *e)
 {
     sim_ends *ends = w->client->ends;
     const sim_question *q = &w->question;
     CHECK(e->total_tokens == w->next);
+    if (sim_allowed.punctual && w->what.read_us == 0 && w->what.deadline_ms > 0)
+        CHECK(asked_for_ms(w) <= w->what.deadline_ms + LATE_MS);
     CHECK(e->continuations == 0 || sim_allowed.continued);
     ends->continuations += e->continuations;
     bool whole = w->next == sim_answer_total(q);
@@ -131,6 +165,8 @@ static void check_finish(wish *w, const gaggle_event *e)
     case GAGGLE_FINISH_LENGTH:
         CHECK(whole);
         CHECK((e->reason == GAGGLE_FINISH_LENGTH) == (w->next < q->length));
+        check_parts(w, e);
+        ends->approximate += e->approximate;
         wish_end(w, &ends->complete);
         break;
     case GAGGLE_FINISH_CANCELLED:
@@ -141,7 +177,7 @@ static void check_finish(wish *w, const gaggle_event *e)
         CHECK(w->what.deadline_ms > 0);
         /* Before it has begun it may be told that it would be late. */
         CHECK(w->next == 0 || sim_allowed.early_deadline ||
-              sim_clock_ms(&w->client->process) - w->asked_ms + 1 >= w->what.deadline_ms);
+              asked_for_ms(w) + 1 >= w->what.deadline_ms);
         wish_end(w, &ends->deadline);
         break;
     case GAGGLE_FINISH_SLOW_CONSUMER:
@@ -250,6 +286,47 @@ static void look(void *ctx)
     c->look = sim_client_is_done(c) ? NULL : sim_after(&c->process, 3000000, look, c);
 }
 
+/* `gaggle drain`. The library's own waits for the answer; this one does as it does until there. */
+typedef struct drain_order {
+    sim_client *client;
+    char worker_id[16];
+    uint32_t worker;
+} drain_order;
+
+static void on_drained(void *ctx, const gaggle_report *report, const gaggle_error *err)
+{
+    drain_order *order = ctx;
+    sim_trace("drain of %s: %s", order->worker_id, err != NULL ? err->text : "it has been told");
+    CHECK(order->worker != SIM_NOBODY || report == NULL);
+    /* It is this worker's refusal, and not another one's. */
+    if (err != NULL && err->code == GAGGLE_NOT_FOUND)
+        CHECK(strstr(err->text, order->worker_id) != NULL);
+    order->client->queries--;
+    mem_free(order);
+}
+
+void sim_client_drain(sim_client *c, uint32_t worker, uint32_t limit_ms)
+{
+    if (c->client == NULL || c->leaves) return;
+    sim_process *previous = sim_enter(&c->process);
+    drain_order *order = mem_calloc(1, sizeof *order);
+    *order = (drain_order){.client = c, .worker = worker};
+    snprintf(order->worker_id, sizeof order->worker_id, SIM_WORKER_ID, worker);
+    sim_trace("asks for %s to drain limit_ms=%u", order->worker_id, limit_ms);
+    query *q = mem_calloc(1, sizeof *q);
+    *q = (query){.next = c->client->new_queries,
+                 .until_ms = sim_clock_ms(&c->process) + sim_between(100, 4000),
+                 .drain = mem_strdup(order->worker_id),
+                 .drain_ms = limit_ms,
+                 .on_report = on_drained,
+                 .ctx = order};
+    c->client->new_queries = q;
+    c->client->query_count++;
+    c->queries++;
+    uv_async_send(&c->client->wake);
+    sim_enter(previous);
+}
+
 /* -- the process
  * ----------------------------------------------------------------------------------- */
 
@@ -263,10 +340,13 @@ void sim_client_start(sim_client *c)
         snprintf(text[i], sizeof text[i], SIM_CLIENT_URL, (c->number + i) % c->routers);
         urls[i] = text[i];
     }
+    char token[16];
+    snprintf(token, sizeof token, SIM_TENANT_TOKEN, c->tenant);
     const gaggle_options options = {
         .urls = urls,
         .url_count = c->routers,
         .name = c->process.name,
+        .token = c->tenant > 0 ? token : NULL,
         .offline_ms = 600000,
         .uv_loop = &c->process.loop,
     };
@@ -284,13 +364,8 @@ static void on_closed(void *ctx)
     ((sim_client *)ctx)->client = NULL;
 }
 
-void sim_client_kill(sim_client *c, bool silently)
+static void end_wishes(sim_client *c)
 {
-    if (c->client == NULL) return;
-    sim_process *previous = sim_enter(&c->process);
-    sim_trace("client is killed%s", silently ? " with its machine" : "");
-    c->process.dead = true;
-    sim_network_kill(&c->process, silently);
     for (uint32_t i = 0; i < c->wish_count; i++) {
         wish *w = &c->wishes[i];
         sim_cancel(w->act);
@@ -300,9 +375,31 @@ void sim_client_kill(sim_client *c, bool silently)
         wish_end(w, &c->ends->gone);
     }
     sim_cancel(c->look);
-    gaggle_client_close(c->client, on_closed, c);
+    c->look = NULL;
+}
+
+void sim_client_kill(sim_client *c, bool silently)
+{
+    if (c->client == NULL) return;
+    sim_process *previous = sim_enter(&c->process);
+    sim_trace("client is killed%s", silently ? " with its machine" : "");
+    c->process.dead = true;
+    sim_network_kill(&c->process, silently);
+    end_wishes(c);
+    if (!c->leaves) gaggle_client_close(c->client, on_closed, c);
     sim_run_out(&c->process);
     CHECK(c->client == NULL && c->queries == 0);
+    sim_enter(previous);
+}
+
+void sim_client_leave(sim_client *c)
+{
+    if (c->client == NULL || c->leaves) return;
+    sim_process *previous = sim_enter(&c->process);
+    sim_trace("client leaves");
+    end_wishes(c);
+    c->leaves = true;
+    gaggle_client_close(c->client, on_closed, c);
     sim_enter(previous);
 }
 
@@ -351,8 +448,8 @@ uint32_t sim_client_credit_end(const sim_client *c, const sim_question *q)
     return UINT32_MAX;
 }
 
-sim_client *sim_client_create(uint32_t number, uint32_t routers, const sim_wish *wishes,
-                              uint32_t wish_count, sim_ends *ends)
+sim_client *sim_client_create(uint32_t number, uint32_t tenant, uint32_t routers,
+                              const sim_wish *wishes, uint32_t wish_count, sim_ends *ends)
 {
     CHECK(routers <= URLS_MAX);
     sim_client *c = mem_calloc(1, sizeof *c);
@@ -360,6 +457,7 @@ sim_client *sim_client_create(uint32_t number, uint32_t routers, const sim_wish 
     snprintf(name, sizeof name, "client%u", number % 100);
     sim_process_init(&c->process, name, NULL, NULL);
     c->number = number;
+    c->tenant = tenant;
     c->routers = routers;
     c->ends = ends;
     c->wish_count = wish_count;

@@ -135,20 +135,21 @@ struct engine_thread {
     sim_process *process;
     void (*wake)(void *ctx);
     void *wake_ctx;
-    sim_engine_speed speed;
+    sim_device device;
     running *requests; /* oldest first */
     uint32_t count, capacity;
     sim_event *step;
     queued_batch *head, **tail;
-    uint64_t hung_until_us, output_tokens, prompt_tokens;
+    uint64_t hung_until_us, failing_until_us, output_tokens, prompt_tokens;
     bool failed, stopped;
 };
 
-static sim_engine_speed next_speed;
+static sim_device next_device;
+uint32_t sim_engine_failed;
 
-void sim_engine_next_speed(const sim_engine_speed *speed)
+void sim_engine_next_device(const sim_device *device)
 {
-    next_speed = *speed;
+    next_device = *device;
 }
 
 void engine_batch_destroy(engine_batch *b)
@@ -185,7 +186,7 @@ static void put_float(buffer *b, float value)
     buffer_append(b, &value, sizeof value);
 }
 
-static void build_token(builder *b, running *r)
+static void build_token(builder *b, running *r, uint32_t maker)
 {
     const sim_question *q = &r->question;
     CHECK(!WINDOW_IS_EXACT || r->made < sim_credit_end(q));
@@ -207,6 +208,7 @@ static void build_token(builder *b, running *r)
     }
     b->any_logprob |= wants;
     b->any_top |= tops > 0;
+    sim_parts_made(q, r->made, maker);
     r->made++;
 }
 
@@ -275,17 +277,23 @@ static void step(void *ctx)
         wait_for_step(t);
         return;
     }
+    static const error fault = {.code = ST_INTERNAL, .text = "the model's numbers are broken"};
     builder b = {0};
-    uint32_t slots = t->speed.slots;
+    uint32_t slots = t->device.slots;
     for (uint32_t i = 0; i < t->count;) {
         running *r = &t->requests[i];
         uint32_t total = sim_answer_total(&r->question);
         bool has_slot = slots > 0;
         if (has_slot && r->ready_us <= world.now_us && r->cancelled == 0 && r->made < total &&
             r->made < r->credit_end) {
-            build_token(&b, r);
-            t->output_tokens++;
             slots--;
+            if (t->failing_until_us > world.now_us) {
+                build_finish(t, &b, i, FINISH_FAILED, &fault);
+                sim_engine_failed++;
+                continue;
+            }
+            build_token(&b, r, t->device.maker);
+            t->output_tokens++;
         }
         if (r->cancelled != 0)
             build_finish(t, &b, i, r->cancelled, NULL);
@@ -310,7 +318,7 @@ static bool has_work(const engine_thread *t)
 static void wait_for_step(engine_thread *t)
 {
     if (t->step != NULL || t->failed || t->stopped || !has_work(t)) return;
-    uint64_t us = t->speed.step_us / 2 + sim_pick(t->speed.step_us + 1);
+    uint64_t us = t->device.step_us / 2 + sim_pick(t->device.step_us + 1);
     if (t->hung_until_us > world.now_us + us) us = t->hung_until_us - world.now_us;
     t->step = sim_after(t->process, us, step, t);
 }
@@ -320,6 +328,12 @@ void sim_engine_hang(engine_thread *t, uint64_t for_us)
     sim_trace("%s: the engine hangs for %llu ms", t->process->name,
               (unsigned long long)for_us / 1000);
     t->hung_until_us = world.now_us + for_us;
+}
+
+void sim_engine_fail(engine_thread *t, uint64_t for_us)
+{
+    sim_trace("%s: requests fail for %llu ms", t->process->name, (unsigned long long)for_us / 1000);
+    t->failing_until_us = world.now_us + for_us;
 }
 
 void sim_engine_break(engine_thread *t)
@@ -349,7 +363,7 @@ status engine_thread_start(engine_thread **out, const engine_thread_options *opt
     t->process = world.current;
     t->wake = options->wake;
     t->wake_ctx = options->wake_ctx;
-    t->speed = next_speed;
+    t->device = next_device;
     t->tail = &t->head;
     *out = t;
     return ST_OK;
@@ -399,7 +413,7 @@ status engine_thread_submit(engine_thread *t, engine_request *request, error *er
                    .credit_end = request->credit_end};
     t->prompt_tokens += request->prompt_count;
     r->ready_us = world.now_us +
-                  (uint64_t)t->speed.prefill_us * (request->prompt_count + request->prior_count);
+                  (uint64_t)t->device.prefill_us * (request->prompt_count + request->prior_count);
     wait_for_step(t);
     return ST_OK;
 }
@@ -440,8 +454,8 @@ uint32_t engine_thread_context_max(const engine_thread *t)
 
 engine_thread_state engine_thread_get_state(engine_thread *t)
 {
-    engine_thread_state state = {.step_us = t->speed.step_us, .failed = t->failed};
-    uint32_t running_count = t->count < t->speed.slots ? t->count : t->speed.slots;
+    engine_thread_state state = {.step_us = t->device.step_us, .failed = t->failed};
+    uint32_t running_count = t->count < t->device.slots ? t->count : t->device.slots;
     state.engine = (engine_stats){.running = running_count,
                                   .waiting = t->count - running_count,
                                   .kv_blocks = 100,

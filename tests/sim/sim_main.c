@@ -21,16 +21,18 @@ static int usage(void)
 static void print_totals(const sim_totals *t)
 {
     printf("%" PRIu64 " runs, %" PRIu64 " h of cluster time, %" PRIu64 " events, %" PRIu64
-           " cuts, %" PRIu64 " kills, %" PRIu64 " drains, %" PRIu64 " freezes, %" PRIu64 " leaps\n",
+           " cuts, %" PRIu64 " kills, %" PRIu64 " drains, %" PRIu64 " freezes, %" PRIu64
+           " leaps, %" PRIu64 " faults\n",
            t->runs, t->virtual_us / 3600000000u, t->events, t->cuts, t->kills, t->drains,
-           t->freezes, t->leaps);
+           t->freezes, t->leaps, t->faults);
     const sim_ends *e = &t->ends;
     printf("%" PRIu64 " tokens; answers: %u complete, %u cancelled, %u closed, %u past their "
-           "deadline, %u slow, %u refused for their content, %u lost, %u whose client died; %u "
-           "asked again\n",
-           e->tokens, e->complete, e->cancelled, e->closed, e->deadline, e->slow, e->bad, e->lost,
-           e->gone, e->retries);
-    printf("%" PRIu64 " times another worker went on with an answer\n", e->continuations);
+           "deadline, %u slow, %u refused for their content, %u turned away, %u failed by their "
+           "worker, %u lost, %u whose client died; %u asked again\n",
+           e->tokens, e->complete, e->cancelled, e->closed, e->deadline, e->slow, e->bad,
+           e->turned_away, e->failed, e->lost, e->gone, e->retries);
+    printf("%" PRIu64 " times another worker went on with an answer; %u answers are approximate\n",
+           e->continuations, e->approximate);
     printf("most memory in one run: %zu KiB\n", t->peak_bytes / 1024);
 }
 

@@ -2,6 +2,9 @@
 
 #include <stddef.h>
 
+/* Those of finish_lost_with_its_router, old_link_takes_it_back, router_stood_still_2 and
+ * late_by_estimate are plain runs by now: with their mends taken out they pass, and so did others
+ * where tried, because what was mended later covers for them. */
 const sim_named_seed sim_named_seeds[] = {
     {854, "finish_lost_with_its_router",
      "The worker held its Finish for sent although the router that it was sent to had died: the "
@@ -45,5 +48,26 @@ const sim_named_seed sim_named_seeds[] = {
      "went "
      "down with the worker's link and was not said again: no credit, for ever."},
     {244393, "credit_lost_with_the_link_2", "The same."},
+    {54, "over_the_tenants_limit",
+     "A request that came back from a lost worker was placed at once although others of its tenant "
+     "had taken its place meanwhile: more ran than the tenant's concurrent limit."},
+    {259, "over_the_tenants_limit_2", "The same."},
+    {1405, "came_back_over_the_limit",
+     "A finished answer, a part of which its client wanted again, was made again beyond the "
+     "limit."},
+    {1795, "came_back_over_the_limit_2", "The same."},
+    {29, "another_ones_refusal",
+     "Two drains under way: the refusal of one was told to whoever had asked for the other."},
+    {68, "another_ones_refusal_2", "The same."},
+    {1550, "drain_order_lost_with_the_link",
+     "An admin was told that the worker drains, but the order was lost with the worker's link."},
+    {2459, "drain_order_lost_with_the_link_2", "The same."},
+    {332, "approximate_forgotten",
+     "Workers of different bits had made an answer's parts; the router that knew it died, and the "
+     "next one's Finish did not say so."},
+    {828, "approximate_forgotten_2", "The same."},
+    {2015976, "sent_to_one_that_left",
+     "An idle worker said that it drains and ended at once; what was on its way to it waited out "
+     "its grace."},
     {0, NULL, NULL},
 };

@@ -1,8 +1,8 @@
 /* sim_named: seeds that found something, so that it stays found.
  *
  * A seed's cluster, wishes and troubles are fixed (sim_draw_for), its timing is not quite: it
- * depends on what the product sends. Whoever changes what sim_run.c draws finds new seeds for these
- * by putting the bug back in. */
+ * depends on what the product sends. Whoever changes what is drawn (sim_draw.c, sim_trouble.c)
+ * finds new seeds for these by putting the bug back in. */
 #ifndef GAGGLE_TESTS_SIM_NAMED_H
 #define GAGGLE_TESTS_SIM_NAMED_H
 

@@ -7,8 +7,7 @@
 #include "common/link.h"
 #include "common/log.h"
 #include "proto/session.h"
-#include "router/core.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/sim_watch.h"
 
 enum { VERIFY_EVERY = 32 };
 
@@ -16,7 +15,9 @@ struct sim_router {
     sim_process process;
     uint32_t number;
     core_options options;
-    core *core; /* NULL: down */
+    const tenant_limits *limits; /* NULL: none */
+    core *core;                  /* NULL: down */
+    sim_watch watch;
     session_hub *hub;
     id128 instance;
     uv_timer_t tick;
@@ -25,37 +26,18 @@ struct sim_router {
     uint32_t turns;
 };
 
-/* One answer on its way to one client over one link: what the router may send next. */
-typedef struct told {
-    uint32_t stream;
-    bool known; /* `next` is: after an Accepted it is not until tokens come */
-    bool over;  /* Finish or Error was sent */
-    uint32_t next;
-} told;
-
 typedef struct peer {
     sim_router *router;
     session *session;
     core_link *link;
-    role role;
-    uint32_t tenant;
-    id128 instance;
-    buffer told; /* of told */
+    sim_watched watched;
 } peer;
 
-static told *told_find(peer *p, uint32_t stream)
+static uint32_t tenant_of(text_view token)
 {
-    told *all = (told *)(void *)p->told.data;
-    for (size_t i = p->told.size / sizeof *all; i-- > 0;)
-        if (all[i].stream == stream) return &all[i];
-    return NULL;
-}
-
-/* What ended may begin, or be refused, once more. */
-static void asks_again(peer *p, uint32_t stream)
-{
-    told *t = told_find(p, stream);
-    if (t != NULL) t->over = false;
+    if (token.size == 0) return 0;
+    if (text_equal(token, text_of(SIM_STRANGER_TOKEN))) return SIM_TENANT_STRANGER;
+    return (uint32_t)(token.data[token.size - 1] - '0'); /* SIM_TENANT_TOKEN */
 }
 
 static status on_hello(void *ctx, session *s, const msg_hello *hello, msg_welcome *welcome,
@@ -64,8 +46,11 @@ static status on_hello(void *ctx, session *s, const msg_hello *hello, msg_welcom
     (void)err;
     sim_router *r = ctx;
     peer *p = mem_calloc(1, sizeof *p);
-    *p = (peer){.router = r, .session = s, .role = hello->role, .instance = hello->instance};
-    p->tenant = hello->token.size > 0; /* strangers are another one */
+    *p = (peer){.router = r, .session = s};
+    p->watched = (sim_watched){.watch = &r->watch,
+                               .role = hello->role,
+                               .tenant = tenant_of(hello->token),
+                               .instance = hello->instance};
     *session_ctx = p;
     welcome->router_instance = r->instance;
     welcome->window_default = LIMIT_WINDOW_TOKENS_DEFAULT;
@@ -79,8 +64,11 @@ static void on_up(void *ctx, session *s, const msg_welcome *welcome)
     peer *p = ctx;
     if (p->router->core == NULL) return;
     log_info("peer=%s connected", session_peer_name(s));
-    p->link = core_link_up(p->router->core, p, p->role, p->tenant, p->tenant + 1, &p->instance,
-                           session_peer_name(s), clock_now_ms());
+    const sim_watched *w = &p->watched;
+    const core_tenant whose = {
+        .number = w->tenant, .owner = w->tenant + 1, .cache_salt = {{(uint8_t)(w->tenant + 1)}}};
+    p->link = core_link_up(p->router->core, p, w->role, &whose, &w->instance, session_peer_name(s),
+                           clock_now_ms());
 }
 
 static void on_envelope(void *ctx, session *s, const envelope *e, const error *refused)
@@ -88,10 +76,9 @@ static void on_envelope(void *ctx, session *s, const envelope *e, const error *r
     (void)s;
     peer *p = ctx;
     if (p->router->core == NULL) return;
-    if (e->kind == ENVELOPE_SUBMIT) asks_again(p, e->submit.stream);
-    for (size_t i = 0; e->kind == ENVELOPE_RESUME && i < e->resume.count; i++)
-        asks_again(p, e->resume.stream[i]);
+    sim_watch_before(&p->watched, p->link, e);
     core_envelope(p->router->core, p->link, e, refused, clock_now_ms());
+    sim_watch_after(&p->watched, p->link, e);
 }
 
 static void on_idle(void *ctx, session *s)
@@ -105,9 +92,13 @@ static void on_down(void *ctx, session *s, const error *why)
 {
     peer *p = ctx;
     log_info("peer=%s disconnected reason=\"%s\"", session_peer_name(s), why->text);
-    if (p->link != NULL && p->router->core != NULL)
+    if (p->link != NULL && p->router->core != NULL) {
+        const worker *lost = p->link->worker;
+        sim_watch_loses(&p->watched, p->link);
         core_link_down(p->router->core, p->link, why->code == ST_CANCELLED, clock_now_ms());
-    buffer_free(&p->told);
+        sim_watch_lost(&p->router->watch, lost);
+    }
+    sim_watched_free(&p->watched);
     mem_free(p);
 }
 
@@ -121,54 +112,11 @@ static const session_handlers handlers = {
 
 /* -- what the core says --------------------------------------------------------------------- */
 
-/* A client could mend a gap or a repeat by itself, so it is seen here or nowhere: on one link each
- * answer's tokens go on where they stopped, unless the client asked for them again; and its end
- * comes once, behind them. */
-static void watch_client(peer *p, const envelope *e)
-{
-    told *t;
-    switch (e->kind) {
-    case ENVELOPE_ACCEPTED:
-        if ((t = told_find(p, e->accepted.stream)) == NULL) {
-            told fresh = {.stream = e->accepted.stream};
-            buffer_append(&p->told, &fresh, sizeof fresh);
-        } else {
-            *t = (told){.stream = e->accepted.stream};
-        }
-        break;
-    case ENVELOPE_TOKENS:
-        for (size_t i = 0; i < e->tokens.groups; i++) {
-            t = told_find(p, e->tokens.stream[i]);
-            CHECK(t != NULL && !t->over);
-            if (t->known && e->tokens.first_index[i] != t->next)
-                sim_fail("the router sends token %u of stream %x where %u is due",
-                         e->tokens.first_index[i], t->stream, t->next);
-            t->known = true;
-            t->next = e->tokens.first_index[i] + e->tokens.count[i];
-        }
-        break;
-    case ENVELOPE_FINISH:
-        t = told_find(p, e->finish.stream);
-        CHECK(t != NULL && !t->over && (!t->known || t->next == e->finish.total));
-        t->over = true;
-        break;
-    case ENVELOPE_ERROR:
-        if ((t = told_find(p, e->error.stream)) == NULL) break; /* refused before it was accepted */
-        CHECK(!t->over);
-        t->over = true;
-        break;
-    default:
-        break;
-    }
-}
-
 static void io_send(void *ctx, void *handle, const envelope *e)
 {
     (void)ctx;
     peer *p = handle;
-    /* The core rejects a peer that breaks the rules: ours never do. */
-    CHECK(e->kind != ENVELOPE_ERROR || !e->error.fatal);
-    if (p->role == ROLE_CLIENT && p->tenant == 0) watch_client(p, e);
+    sim_watch_says(&p->watched, p->link, e);
     session_send(p->session, e);
 }
 
@@ -186,12 +134,18 @@ static void io_close(void *ctx, void *handle, const char *reason)
 
 /* -- the process ------------------------------------------------------------------------------- */
 
+void sim_router_verify(const sim_router *r)
+{
+    core_verify(r->core);
+    sim_watch_verify(&r->watch);
+}
+
 static void on_turn(void *ctx)
 {
     sim_router *r = ctx;
     if (r->core == NULL) return;
     core_flush(r->core);
-    if (++r->turns % VERIFY_EVERY == 0) core_verify(r->core);
+    if (++r->turns % VERIFY_EVERY == 0) sim_router_verify(r);
 }
 
 static void on_hub_closed(void *ctx)
@@ -220,6 +174,15 @@ static void on_tick(uv_timer_t *timer)
     if (core_waited_for(r->core) == 0 || clock_now_ms() >= r->drain_deadline_ms) stop(r);
 }
 
+/* As of a keys file. */
+static void set_limits(const sim_router *r)
+{
+    if (r->limits == NULL) return;
+    for (uint32_t i = 0; i < SIM_TENANTS; i++)
+        core_set_tenant(r->core, i + 1, &r->limits[i], clock_now_ms());
+    core_tenants_changed(r->core);
+}
+
 void sim_router_start(sim_router *r)
 {
     CHECK(r->hub == NULL);
@@ -232,6 +195,8 @@ void sim_router_start(sim_router *r)
     const core_io io = {.send = io_send, .is_idle = io_is_idle, .close = io_close, .ctx = r};
     r->options.seed = sim_random();
     r->core = core_create(&r->options, &io, clock_now_ms());
+    r->watch = (sim_watch){.core = r->core, .limits = r->limits};
+    set_limits(r);
     error err;
     CHECK(session_hub_create(&r->hub, &r->process.loop, &err) == ST_OK);
     session_listener *listener;
@@ -286,7 +251,17 @@ struct core *sim_router_core(const sim_router *r)
     return r->core;
 }
 
-sim_router *sim_router_create(uint32_t number, const core_options *options)
+bool sim_router_drained(const sim_router *r, const id128 *worker_instance)
+{
+    /* A worker that it forgot meanwhile is a new one when it comes back. */
+    if (r->core == NULL || core_read_metrics(r->core)->workers_lost > 0) return false;
+    for (uint32_t i = 0; i < r->watch.drained_count; i++)
+        if (id128_equal(&r->watch.drained[i], worker_instance)) return true;
+    return false;
+}
+
+sim_router *sim_router_create(uint32_t number, const core_options *options,
+                              const tenant_limits *limits)
 {
     sim_router *r = mem_calloc(1, sizeof *r);
     char name[16];
@@ -294,6 +269,7 @@ sim_router *sim_router_create(uint32_t number, const core_options *options)
     sim_process_init(&r->process, name, on_turn, r);
     r->number = number;
     r->options = *options;
+    r->limits = limits;
     return r;
 }
 
@@ -301,5 +277,6 @@ void sim_router_destroy(sim_router *r)
 {
     if (r == NULL) return;
     sim_router_kill(r, false);
+    sim_run_out(&r->process); /* one that has ended may just have been dialled */
     mem_free(r);
 }

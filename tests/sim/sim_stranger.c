@@ -159,7 +159,7 @@ sim_stranger *sim_stranger_create(uint32_t router)
                                        .url_count = 1,
                                        .role = ROLE_CLIENT,
                                        .instance = id128_random(),
-                                       .token = "stranger",
+                                       .token = SIM_STRANGER_TOKEN,
                                        .name = "stranger"};
     error err;
     sim_process *previous = sim_enter(&s->process);

@@ -10,14 +10,17 @@ enum { URLS_MAX = 4 };
 struct sim_worker {
     sim_process process;
     uint32_t number, routers;
-    sim_engine_speed speed;
-    router_link *link; /* NULL: down */
+    sim_worker_options options;
+    router_link *link;    /* NULL: down */
+    sim_event *lease_end; /* NULL: none is set */
 };
 
 /* The process ends. */
 static void gone(void *ctx)
 {
     sim_worker *w = ctx;
+    sim_cancel(w->lease_end);
+    w->lease_end = NULL;
     router_link_destroy(w->link);
     w->link = NULL;
     w->process.dead = true;
@@ -35,6 +38,14 @@ static void on_registered(void *ctx)
     (void)ctx;
 }
 
+/* Whoever lent the machine takes it back, ready or not. */
+static void lease_ends(void *ctx)
+{
+    sim_worker *w = ctx;
+    w->lease_end = NULL;
+    sim_worker_kill(w, sim_chance(50));
+}
+
 void sim_worker_start(sim_worker *w)
 {
     CHECK(w->link == NULL);
@@ -48,17 +59,22 @@ void sim_worker_start(sim_worker *w)
         urls[i] = text[i];
     }
     char id[16];
-    snprintf(id, sizeof id, "w%u", w->number);
-    sim_engine_next_speed(&w->speed);
+    snprintf(id, sizeof id, SIM_WORKER_ID, w->number);
+    const sim_device *device = &w->options.device;
+    sim_engine_next_device(device);
+    uint32_t lease_ms = world.now_us < w->options.calm_us ? w->options.lease_ms : 0;
+    if (lease_ms > 0) w->lease_end = sim_after(NULL, (uint64_t)lease_ms * 1000, lease_ends, w);
     const router_link_options options = {
         .dial = {.urls = urls, .url_count = w->routers},
         .worker_id = id,
         .model_name = "model",
         .device = "simulated",
         .revision = "revision",
-        .numerics = "simulated",
-        .slots = w->speed.slots,
+        .numerics = sim_parts_numerics(device->maker),
+        .slots = device->slots,
         .kv_blocks = 100,
+        .lease_ms = lease_ms,
+        .drain_ms = w->options.drain_ms,
         .request = {.context_max = SIM_CONTEXT_TOKENS},
     };
     const router_link_events events = {
@@ -113,7 +129,12 @@ struct engine_thread *sim_worker_engine(const sim_worker *w)
     return w->link != NULL ? w->link->engine : NULL;
 }
 
-sim_worker *sim_worker_create(uint32_t number, uint32_t routers, const sim_engine_speed *speed)
+const id128 *sim_worker_instance(const sim_worker *w)
+{
+    return w->link != NULL ? &w->link->instance : NULL;
+}
+
+sim_worker *sim_worker_create(uint32_t number, uint32_t routers, const sim_worker_options *options)
 {
     CHECK(routers <= URLS_MAX);
     sim_worker *w = mem_calloc(1, sizeof *w);
@@ -122,7 +143,7 @@ sim_worker *sim_worker_create(uint32_t number, uint32_t routers, const sim_engin
     sim_process_init(&w->process, name, NULL, NULL);
     w->number = number;
     w->routers = routers;
-    w->speed = *speed;
+    w->options = *options;
     return w;
 }
 

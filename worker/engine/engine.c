@@ -362,6 +362,7 @@ status engine_submit(engine *e, engine_request *request, uint64_t now_us, error 
     for (uint32_t i = 0; i < request->prior_count; i++)
         sequence_append_id(&j->sequence, request->prior[i]);
     j->sequence.id_limit = id_limit(j, request->credit_end);
+    j->sequence.cache_salt = request->cache_salt;
     key_map_add(e->jobs, request->key, j);
     if (answer_ended(a)) {
         end_job(e, j, answer_reason(a));

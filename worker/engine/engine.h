@@ -44,6 +44,7 @@ typedef struct engine_request {
     uint32_t min_tokens;
     bool ignore_eos;
     int32_t priority;
+    id128 cache_salt;    /* KV is shared with requests of the same salt only */
     uint32_t credit_end; /* may emit token indices below this; see engine_credit() */
     bool wants_logits;   /* keep the raw logits after the prompt: engine_output.logits */
 } engine_request;

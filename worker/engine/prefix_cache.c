@@ -15,9 +15,17 @@
 #include "common/check.h"
 #include "common/mem.h"
 
-typedef struct cached_block {
+/* What a published block is found by. */
+typedef struct block_key {
     uint32_t tokens[LIMIT_KV_BLOCK_TOKENS];
     uint32_t parent;
+    id128 salt; /* of a sequence's first block; else zero, for the parent stands for it */
+} block_key;
+_Static_assert(sizeof(block_key) == sizeof(uint32_t) * (LIMIT_KV_BLOCK_TOKENS + 1) + sizeof(id128),
+               "keys are hashed and compared as bytes");
+
+typedef struct cached_block {
+    block_key key;
     uint32_t bucket;
     uint32_t bucket_next;
     uint32_t older, newer; /* in the idle list */
@@ -98,20 +106,23 @@ static void idle_remove(prefix_cache *c, uint32_t id)
 
 /* -- the table ---------------------------------------------------------------------- */
 
-static uint32_t bucket_of(const prefix_cache *c, uint32_t parent, const uint32_t *tokens)
+static block_key key_of(const id128 *salt, uint32_t parent, const uint32_t *tokens)
 {
-    XXH64_hash_t hash =
-        XXH3_64bits_withSeed(tokens, LIMIT_KV_BLOCK_TOKENS * sizeof tokens[0], parent);
-    return (uint32_t)hash & c->bucket_mask;
+    block_key key = {.parent = parent};
+    memcpy(key.tokens, tokens, sizeof key.tokens);
+    if (parent == KV_BLOCK_NONE) key.salt = *salt;
+    return key;
 }
 
-static uint32_t lookup(const prefix_cache *c, uint32_t bucket, uint32_t parent,
-                       const uint32_t *tokens)
+static uint32_t bucket_of(const prefix_cache *c, const block_key *key)
+{
+    return (uint32_t)XXH3_64bits(key, sizeof *key) & c->bucket_mask;
+}
+
+static uint32_t lookup(const prefix_cache *c, uint32_t bucket, const block_key *key)
 {
     for (uint32_t id = c->buckets[bucket]; id != KV_BLOCK_NONE; id = c->blocks[id].bucket_next)
-        if (c->blocks[id].parent == parent &&
-            memcmp(c->blocks[id].tokens, tokens, sizeof c->blocks[id].tokens) == 0)
-            return id;
+        if (memcmp(&c->blocks[id].key, key, sizeof *key) == 0) return id;
     return KV_BLOCK_NONE;
 }
 
@@ -149,31 +160,32 @@ status prefix_cache_take(prefix_cache *c, uint32_t count, uint32_t *ids)
     return kv_blocks_take(c->kv, count, ids);
 }
 
-uint32_t prefix_cache_find(prefix_cache *c, uint32_t parent,
+uint32_t prefix_cache_find(prefix_cache *c, const id128 *salt, uint32_t parent,
                            const uint32_t tokens[LIMIT_KV_BLOCK_TOKENS])
 {
     if (!c->enabled) return KV_BLOCK_NONE;
-    uint32_t id = lookup(c, bucket_of(c, parent, tokens), parent, tokens);
+    const block_key key = key_of(salt, parent, tokens);
+    uint32_t id = lookup(c, bucket_of(c, &key), &key);
     if (id != KV_BLOCK_NONE) share(c, id);
     return id;
 }
 
-uint32_t prefix_cache_publish(prefix_cache *c, uint32_t parent,
+uint32_t prefix_cache_publish(prefix_cache *c, const id128 *salt, uint32_t parent,
                               const uint32_t tokens[LIMIT_KV_BLOCK_TOKENS], uint32_t block)
 {
     if (!c->enabled) return block;
     CHECK(parent == KV_BLOCK_NONE || c->blocks[parent].published);
     CHECK(!c->blocks[block].published && kv_blocks_references(c->kv, block) == 1);
-    uint32_t bucket = bucket_of(c, parent, tokens);
-    uint32_t equal = lookup(c, bucket, parent, tokens);
+    const block_key key = key_of(salt, parent, tokens);
+    uint32_t bucket = bucket_of(c, &key);
+    uint32_t equal = lookup(c, bucket, &key);
     if (equal != KV_BLOCK_NONE) {
         share(c, equal);
         kv_blocks_release(c->kv, block);
         return equal;
     }
     cached_block *b = &c->blocks[block];
-    memcpy(b->tokens, tokens, sizeof b->tokens);
-    b->parent = parent;
+    b->key = key;
     b->bucket = bucket;
     b->bucket_next = c->buckets[bucket];
     c->buckets[bucket] = block;
@@ -228,10 +240,11 @@ void prefix_cache_verify(const prefix_cache *c)
         CHECK(b->idle == (place[id] > 0));
         if (!b->published) continue;
         CHECK(references >= 1);
-        CHECK(lookup(c, b->bucket, b->parent, b->tokens) == id);
-        if (b->parent == KV_BLOCK_NONE) continue;
-        CHECK(c->blocks[b->parent].published);
-        if (c->blocks[b->parent].idle) CHECK(b->idle && place[id] < place[b->parent]);
+        CHECK(lookup(c, b->bucket, &b->key) == id);
+        uint32_t parent = b->key.parent;
+        if (parent == KV_BLOCK_NONE) continue;
+        CHECK(id128_is_zero(&b->key.salt) && c->blocks[parent].published);
+        if (c->blocks[parent].idle) CHECK(b->idle && place[id] < place[parent]);
     }
     mem_free(place);
 }

@@ -8,7 +8,8 @@
  * The cache is a tree: a block's parent is the block before it in the sequence. A chain is found by
  * hashing (parent block, 16 tokens) and comparing both, so a hash collision cannot mix up two
  * prompts: a published block's parent cannot leave before it does, so the parent's number stands
- * for the whole prefix. Numbered invariants are in prefix_cache.c.
+ * for the whole prefix. The first block has the sequence's salt in its parent's place: sequences of
+ * different salts share nothing. Numbered invariants are in prefix_cache.c.
  *
  * Pure bookkeeping: no device, no thread. Engine thread only. */
 #ifndef GAGGLE_WORKER_ENGINE_PREFIX_CACHE_H
@@ -18,6 +19,7 @@
 #include <stdint.h>
 
 #include "common/limits.h"
+#include "proto/envelope.h"
 #include "worker/engine/kv_blocks.h"
 
 typedef struct prefix_cache prefix_cache;
@@ -34,16 +36,16 @@ uint32_t prefix_cache_available(const prefix_cache *c);
  * ST_RESOURCE_EXHAUSTED: fewer are available; nothing was taken or dropped. */
 MUST_USE status prefix_cache_take(prefix_cache *c, uint32_t count, uint32_t *ids);
 
-/* The published block with these tokens after `parent` (KV_BLOCK_NONE: at the start of a
- * sequence), with one reference for the caller; KV_BLOCK_NONE when there is none. The caller holds
- * `parent`. */
-uint32_t prefix_cache_find(prefix_cache *c, uint32_t parent,
+/* The published block with these tokens after `parent` (KV_BLOCK_NONE: at the start of a sequence
+ * with this salt, which is not read elsewhere), with one reference for the caller; KV_BLOCK_NONE
+ * when there is none. The caller holds `parent`. */
+uint32_t prefix_cache_find(prefix_cache *c, const id128 *salt, uint32_t parent,
                            const uint32_t tokens[LIMIT_KV_BLOCK_TOKENS]);
 
 /* `block`, which the caller holds alone, is full: others may share it from now on. The caller holds
  * `parent`, itself published. Returns the block to go on with: `block`, or an equal one that was
  * published before (then the reference to `block` was exchanged for one to it). */
-MUST_USE uint32_t prefix_cache_publish(prefix_cache *c, uint32_t parent,
+MUST_USE uint32_t prefix_cache_publish(prefix_cache *c, const id128 *salt, uint32_t parent,
                                        const uint32_t tokens[LIMIT_KV_BLOCK_TOKENS],
                                        uint32_t block);
 

@@ -145,7 +145,7 @@ static void adopt_cached(scheduler *s, sequence *q)
            q->computed + LIMIT_KV_BLOCK_TOKENS < q->id_count) {
         uint32_t index = q->computed / LIMIT_KV_BLOCK_TOKENS;
         uint32_t parent = index > 0 ? q->blocks[index - 1] : KV_BLOCK_NONE;
-        uint32_t found = prefix_cache_find(s->cache, parent, &q->ids[q->computed]);
+        uint32_t found = prefix_cache_find(s->cache, &q->cache_salt, parent, &q->ids[q->computed]);
         if (found == KV_BLOCK_NONE) return;
         if (index < q->block_count) {
             prefix_cache_release(s->cache, q->blocks[index]);
@@ -302,8 +302,9 @@ static void publish_full_blocks(scheduler *s, sequence *q)
     while ((q->published + 1) * LIMIT_KV_BLOCK_TOKENS <= known) {
         uint32_t index = q->published;
         uint32_t parent = index > 0 ? q->blocks[index - 1] : KV_BLOCK_NONE;
-        q->blocks[index] = prefix_cache_publish(
-            s->cache, parent, &q->ids[(size_t)index * LIMIT_KV_BLOCK_TOKENS], q->blocks[index]);
+        q->blocks[index] =
+            prefix_cache_publish(s->cache, &q->cache_salt, parent,
+                                 &q->ids[(size_t)index * LIMIT_KV_BLOCK_TOKENS], q->blocks[index]);
         q->published++;
     }
 }

@@ -26,6 +26,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "proto/envelope.h"
+
 typedef enum sequence_state {
     SEQUENCE_WAITING,
     SEQUENCE_RUNNING,
@@ -51,12 +53,13 @@ typedef struct sequence {
     uint32_t computed;  /* positions whose KV is in the blocks; below id_count */
     uint32_t published; /* blocks */
 
+    id128 cache_salt;          /* only sequences of the same salt share blocks */
     uint32_t cached;           /* positions that its first prefill found in the prefix cache */
     bool cached_known;         /* the first prefill is over: `cached` stays */
     uint32_t admission_blocks; /* what was missing when it last was refused admission; or 0 */
 } sequence;
 
-/* WAITING, with a copy of `ids` (at least one); id_limit is UINT32_MAX. */
+/* WAITING, with a copy of `ids` (at least one); id_limit is UINT32_MAX, the salt zero. */
 void sequence_init(sequence *s, uint64_t key, uint64_t arrival, int32_t priority,
                    const uint32_t *ids, uint32_t id_count);
 void sequence_fini(sequence *s); /* FINISHED, or never given to a scheduler */

@@ -201,11 +201,13 @@ class Client:
         priority: int = 0,
         window: int = 256,
         raw: bool = False,
+        cache_salt: Optional[bytes] = None,
     ) -> Stream:
         """Ask for an answer to `prompt`, to chat `messages` or to token `ids` (exactly one of them).
 
         What is None takes the model's own default. The seed is fixed here when none is given, so
-        that an answer that must move to another worker goes on as it began.
+        that an answer that must move to another worker goes on as it began. Prompts that are cached
+        at a worker are reused only for requests of the same tenant and `cache_salt`.
         """
         if (prompt is not None) + (messages is not None) + (ids is not None) != 1:
             raise ValueError("give exactly one of prompt, messages and ids")
@@ -247,6 +249,8 @@ class Client:
             submit.logprobs = logprobs
         if deadline_s is not None:
             submit.deadline_ms = max(1, int(deadline_s * 1000))
+        if cache_salt is not None:
+            submit.cache_salt = cache_salt
         if submit.ByteSize() > MESSAGE_BYTES_MAX - 64:
             raise Error("RESOURCE_EXHAUSTED", f"a request may have {MESSAGE_BYTES_MAX} bytes")
         with self._lock:

@@ -418,6 +418,9 @@ static void test_bad_requests_are_refused_by_name(void **state)
         3);
     assert_int_equal(submit_code(f.client, (gaggle_request){.text = "a", .window = 5}, "window"),
                      3);
+    assert_int_equal(submit_code(f.client, (gaggle_request){.text = "a", .cache_salt = long_name},
+                                 "Submit.cache_salt has 299 bytes; at most 256"),
+                     3);
     assert_int_equal(submit_code(f.client, (gaggle_request){.text = "\xff"}, "UTF-8"), 3);
     assert_int_equal(
         submit_code(f.client,

@@ -204,7 +204,10 @@ static msg_submit submit(uint64_t *r, arena *a)
     m.stop_ids = column(r, a, m.stop_id_count, 0, LIMIT_VOCAB);
     m.prior_ids = column(r, a, m.prior_count, 0, LIMIT_VOCAB);
     m.prior_unacked = number(r, (uint32_t)m.prior_count);
+    m.approximate = coin(r);
     m.owner = number(r, UINT32_MAX - 1);
+    m.cache_salt.size = coin(r) ? 0 : 1 + draw(r, LIMIT_CACHE_SALT_BYTES);
+    m.cache_salt.data = (const char *)column(r, a, m.cache_salt.size / 4 + 1, 0, UINT32_MAX - 1);
     return m;
 }
 
@@ -334,8 +337,12 @@ envelope sample_envelope(envelope_kind kind, uint64_t *r, arena *a)
                           column(r, a, count, 0, LIMIT_CONTEXT_TOKENS), count};
         break;
     case ENVELOPE_CANCEL:
-        e.cancel = (msg_cancel){column(r, a, count, 1, 9999), count, name(r, a),
-                                (finish_reason)(FINISH_CANCELLED + count % 3), count % 2 == 1};
+        e.cancel = (msg_cancel){column(r, a, count, 1, 9999),
+                                count,
+                                name(r, a),
+                                (finish_reason)(FINISH_CANCELLED + count % 3),
+                                count % 2 == 1,
+                                coin(r) ? 0 : number64(r)};
         break;
     case ENVELOPE_RESUME:
         e.resume = (msg_resume){ids128(r, a, count), column(r, a, count, 1, 9999),
@@ -545,7 +552,9 @@ static const char *submit_difference(const msg_submit *x, const msg_submit *y)
     SAME(prior_count);
     SAME_COLUMN(prior_ids, x->prior_count);
     SAME(prior_unacked);
+    SAME(approximate);
     SAME(owner);
+    SAME_TEXT(cache_salt);
     return NULL;
 }
 
@@ -616,6 +625,7 @@ static const char *cancel_difference(const msg_cancel *x, const msg_cancel *y)
     SAME_TEXT(reason);
     SAME(finish);
     SAME(forget);
+    SAME(t);
     return NULL;
 }
 

@@ -219,6 +219,8 @@ static void *repeat(void *message)
     X(SUBMIT, STREAM, "Sampling.frequency_penalty must",                                           \
       m->submit->sampling->has_frequency_penalty = 1,                                              \
       m->submit->sampling->frequency_penalty = -INFINITY)                                          \
+    X(SUBMIT, STREAM, "Submit.cache_salt has 257 bytes; at most 256 are",                          \
+      m->submit->has_cache_salt = 1, m->submit->cache_salt = sized(257))                           \
     X(ACCEPTED, LINK, "Accepted.stream is 0", m->accepted->has_stream = 0)                         \
     X(TOKENS, LINK, "Tokens.first_index has 1 entries, but", m->tokens->n_first_index = 1)         \
     X(TOKENS, LINK, "Tokens.count has 1 entries, but", m->tokens->n_count = 1)                     \
@@ -395,7 +397,7 @@ static envelope full_envelope(envelope_kind kind)
         e.ack = (msg_ack){numbers, numbers, 3};
         break;
     case ENVELOPE_CANCEL:
-        e.cancel = (msg_cancel){numbers, 3, name, FINISH_CANCELLED, false};
+        e.cancel = (msg_cancel){numbers, 3, name, FINISH_CANCELLED, false, 0};
         break;
     case ENVELOPE_RESUME:
         e.resume = (msg_resume){ids, numbers, numbers, 3};

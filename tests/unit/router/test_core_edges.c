@@ -27,6 +27,7 @@ typedef struct peer {
     uint32_t adopted;     /* streams of the last Adopt */
     finish_reason finish; /* of the last Finish or Cancel */
     bool forget;          /* of the last Cancel */
+    uint64_t t;           /* of the last Cancel */
     status code;          /* of the last Error */
     uint32_t retry_after_ms;
     char text[ERROR_TEXT_SIZE];
@@ -77,6 +78,7 @@ static void io_send(void *ctx, void *handle, const envelope *e)
         p->cancels++;
         p->finish = e->cancel.finish;
         p->forget = e->cancel.forget;
+        p->t = e->cancel.t;
         break;
     case ENVELOPE_RESUME:
         p->next_wanted = e->resume.next_wanted[0];
@@ -131,7 +133,8 @@ static void connect_peer(peer *p, role what)
 {
     static uint8_t processes;
     const id128 instance = {{(uint8_t)what, ++processes}};
-    *p = (peer){.link = core_link_up(b.core, p, what, 0, 0, &instance, "peer", b.now_ms)};
+    const core_tenant nobody = {0};
+    *p = (peer){.link = core_link_up(b.core, p, what, &nobody, &instance, "peer", b.now_ms)};
 }
 
 static void cut(peer *p)
@@ -444,6 +447,122 @@ static void test_deadlines_and_graces_of_many_requests_end_each_in_its_time(void
     assert_int_equal(core_request_count(b.core), 0);
 }
 
+/* -- until it is free ------------------------------------------------------------------------ */
+
+typedef struct freed {
+    uint64_t count, sum_us;
+} freed;
+
+static freed freed_so_far(void)
+{
+    const histogram *h = &core_read_metrics(b.core)->cancel;
+    freed f = {.sum_us = h->sum};
+    for (uint32_t i = 0; i <= HISTOGRAM_BOUNDS_MAX; i++)
+        f.count += h->cells[i];
+    return f;
+}
+
+static void assert_freed(uint64_t count, uint64_t sum_ms)
+{
+    assert_int_equal(freed_so_far().count, count);
+    assert_int_equal(freed_so_far().sum_us, sum_ms * 1000);
+}
+
+static void say_freed(uint32_t stream, uint64_t t)
+{
+    const envelope e = {.kind = ENVELOPE_CANCEL, .cancel = {.stream = &stream, .count = 1, .t = t}};
+    say(&b.worker, &e);
+}
+
+static void close_client(void)
+{
+    core_link_down(b.core, b.client.link, true, b.now_ms);
+    b.client.link = NULL;
+}
+
+static void test_a_closed_client_is_timed_until_the_worker_is_free(void **state)
+{
+    (void)state;
+    enum { ASKED = 10 };
+    register_model("m", 1, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    for (uint8_t n = 1; n <= ASKED; n++)
+        submit(n, "m", 0);
+    uint32_t placed = b.worker.submits;
+    assert_in_range(placed, 1, ASKED - 1);
+    close_client();
+    assert_freed(ASKED - placed, 0); /* those that waited held nothing */
+    assert_int_equal(b.worker.cancels, placed);
+    assert_true(b.worker.forget && b.worker.t == b.now_ms);
+    const uint64_t t = b.worker.t;
+    wait_ms(30);
+    for (uint32_t i = 0; i < placed; i++)
+        say_freed(b.worker.stream, t);
+    assert_freed(ASKED, 30 * placed);
+}
+
+static void test_a_client_that_is_away_is_timed_from_the_end_of_its_grace(void **state)
+{
+    (void)state;
+    register_model("m", 4, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    submit(1, "m", 0);
+    make_tokens(b.worker.stream, 0, 3);
+    cut(&b.client);
+    wait_ms(CLIENT_GRACE_MS - 1);
+    assert_int_equal(b.worker.cancels, 0);
+    wait_ms(1);
+    assert_true(b.worker.cancels == 1 && b.worker.forget && b.worker.t == b.now_ms);
+    wait_ms(7);
+    say_freed(b.worker.stream, b.worker.t);
+    assert_freed(1, 7);
+}
+
+/* A Cancel, and then its client goes: it is one end, from the first word on. */
+static void test_a_cancel_is_timed_from_its_first_word(void **state)
+{
+    (void)state;
+    register_model("m", 4, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    submit(1, "m", 0);
+    make_tokens(b.worker.stream, 0, 5);
+    const uint32_t stream = 1;
+    const envelope cancel = {.kind = ENVELOPE_CANCEL, .cancel = {.stream = &stream, .count = 1}};
+    say(&b.client, &cancel);
+    const uint64_t t = b.worker.t;
+    assert_true(b.worker.cancels == 1 && !b.worker.forget && t == b.now_ms);
+    wait_ms(5);
+    ack(1, 5); /* does not make it younger */
+    wait_ms(5);
+    close_client();
+    assert_true(b.worker.cancels == 2 && b.worker.forget && b.worker.t == t);
+    say_freed(b.worker.stream, t);
+    assert_freed(1, 10);
+}
+
+/* An answer that ended well, or goes on elsewhere, is none; and a worker's clock does not count. */
+static void test_only_what_was_ended_early_is_timed(void **state)
+{
+    (void)state;
+    register_model("m", 4, NULL, 0);
+    connect_peer(&b.client, ROLE_CLIENT);
+    submit(1, "m", 0);
+    make_tokens(b.worker.stream, 0, 3);
+    finish(b.worker.stream, 3);
+    ack(1, 3);
+    submit(2, "m", 0);
+    say_freed(b.worker.stream, 0);
+    say_freed(b.worker.stream, b.now_ms + 1);
+    say_freed(b.worker.stream, UINT64_MAX);
+    assert_freed(0, 0);
+    const envelope drain = {.kind = ENVELOPE_DRAIN, .drain = {.deadline_ms = 10}};
+    say(&b.worker, &drain);
+    wait_ms(10); /* it goes elsewhere */
+    assert_true(b.worker.cancels == 1 && b.worker.forget && b.worker.t == 0);
+    close_client(); /* and waits for a worker */
+    assert_freed(1, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +571,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_slow_first_token_is_not_a_slow_client, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_repeated_cancel_keeps_its_reason, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_closed_client_is_timed_until_the_worker_is_free,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_client_that_is_away_is_timed_from_the_end_of_its_grace, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_cancel_is_timed_from_its_first_word, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_only_what_was_ended_early_is_timed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_a_restarted_router_waits_for_the_workers_of_its_predecessor, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_client_may_be_the_one_who_tells_of_the_predecessor,

@@ -106,7 +106,8 @@ static void connect_peer(peer *p, role what, uint32_t tenant)
 {
     static uint8_t processes;
     const id128 instance = {{(uint8_t)what, ++processes}};
-    *p = (peer){.link = core_link_up(router, p, what, tenant, tenant, &instance, "peer", now_ms)};
+    const core_tenant whose = {.number = tenant, .owner = tenant};
+    *p = (peer){.link = core_link_up(router, p, what, &whose, &instance, "peer", now_ms)};
 }
 
 /* Worker w of model "m<w>", with room for two requests. */

@@ -1,5 +1,5 @@
 /* Goal: two prompts share hashes exactly as far as they share whole chunks, however they are cut
- * into messages, and nothing at all across tenants, models and kinds.
+ * into messages, and nothing at all across cache salts, models and kinds.
  * Method: each rule alone; random prompts with a known common beginning. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,7 +21,7 @@ static msg_submit submit_of(const char *text, size_t size)
 static prefix_chain *chain_of(const char *text, size_t size)
 {
     const msg_submit s = submit_of(text, size);
-    return prefix_chain_create(&s, 1, 0);
+    return prefix_chain_create(&s, 1);
 }
 
 static uint32_t shared_chunks(const prefix_chain *a, const prefix_chain *b)
@@ -78,7 +78,7 @@ static void test_a_prompt_of_one_byte_less_than_a_chunk_has_none(void **state)
         mem_free(chain);
     }
     const msg_submit nothing = {0};
-    prefix_chain *chain = prefix_chain_create(&nothing, 1, 0);
+    prefix_chain *chain = prefix_chain_create(&nothing, 1);
     assert_int_equal(chain->count, 0);
     mem_free(chain);
 }
@@ -106,7 +106,7 @@ static void test_messages_are_one_row_of_bytes_however_they_lie(void **state)
         joined.content.size = at - 1 - (size_t)(joined.content.data - content);
         const msg_submit pieces = {.model = text_of("m"), .messages = cut, .message_count = 4};
         const msg_submit one = {.model = text_of("m"), .messages = &joined, .message_count = 1};
-        prefix_chain *a = prefix_chain_create(&pieces, 1, 0), *b = prefix_chain_create(&one, 1, 0);
+        prefix_chain *a = prefix_chain_create(&pieces, 1), *b = prefix_chain_create(&one, 1);
         assert_int_equal(a->text_bytes, at);
         assert_int_equal(a->count, at / PREFIX_CHUNK_BYTES);
         assert_int_equal(b->count, a->count);
@@ -128,7 +128,7 @@ static void test_a_chat_that_goes_on_keeps_its_hashes(void **state)
         messages[i] = (msg_chat_message){text_of(i % 2 == 0 ? "user" : "assistant"),
                                          {text[i], sizeof text[i]}};
         const msg_submit s = {.model = text_of("m"), .messages = messages, .message_count = i + 1};
-        prefix_chain *now = prefix_chain_create(&s, 1, 0);
+        prefix_chain *now = prefix_chain_create(&s, 1);
         if (before != NULL) assert_int_equal(shared_chunks(before, now), before->count);
         mem_free(before);
         before = now;
@@ -136,7 +136,7 @@ static void test_a_chat_that_goes_on_keeps_its_hashes(void **state)
     /* The first role is in the first chunk. */
     messages[0].role = text_of("system");
     const msg_submit s = {.model = text_of("m"), .messages = messages, .message_count = 6};
-    prefix_chain *other = prefix_chain_create(&s, 1, 0);
+    prefix_chain *other = prefix_chain_create(&s, 1);
     assert_int_equal(shared_chunks(before, other), 0);
     mem_free(before);
     mem_free(other);
@@ -149,18 +149,18 @@ static void test_ids_are_counted_and_hashed_as_they_are(void **state)
     for (uint32_t i = 0; i < 1000; i++)
         ids[i] = i * 7;
     const msg_submit s = {.model = text_of("m"), .ids = ids, .id_count = 1000};
-    prefix_chain *a = prefix_chain_create(&s, 1, 0);
+    prefix_chain *a = prefix_chain_create(&s, 1);
     assert_int_equal(a->ids, 1000);
     assert_int_equal(a->text_bytes, 0);
     assert_int_equal(a->count, 1000 / 128);
     ids[300]++;
-    prefix_chain *b = prefix_chain_create(&s, 1, 0);
+    prefix_chain *b = prefix_chain_create(&s, 1);
     assert_int_equal(shared_chunks(a, b), 300 / 128);
     mem_free(a);
     mem_free(b);
 }
 
-static void test_tenants_models_and_kinds_share_nothing(void **state)
+static void test_salts_models_and_kinds_share_nothing(void **state)
 {
     (void)state;
     static char text[4 * PREFIX_CHUNK_BYTES];
@@ -177,12 +177,15 @@ static void test_tenants_models_and_kinds_share_nothing(void **state)
     kinds[3] = (msg_submit){.model = text_of("m"), .messages = &message, .message_count = 1};
     kinds[4] = (msg_submit){.model = text_of("m"), .ids = ids, .id_count = sizeof ids / 4};
     kinds[5].model = text_of("");
-    enum { SALTS = 3, ALL = 6 * SALTS };
-    const uint64_t secrets[SALTS] = {1, 1, 2};
-    const uint32_t tenants[SALTS] = {0, 1, 0};
+    enum { SALTS = 4, ALL = 6 * SALTS };
+    const uint64_t secrets[SALTS] = {1, 1, 2, 1};
+    const text_view salts[SALTS] = {
+        {0}, text_of("a tenant's salt!"), {0}, text_of("another's salt!!")};
     prefix_chain *chains[ALL];
-    for (size_t i = 0; i < ALL; i++)
-        chains[i] = prefix_chain_create(&kinds[i / SALTS], secrets[i % SALTS], tenants[i % SALTS]);
+    for (size_t i = 0; i < ALL; i++) {
+        kinds[i / SALTS].cache_salt = salts[i % SALTS];
+        chains[i] = prefix_chain_create(&kinds[i / SALTS], secrets[i % SALTS]);
+    }
     for (size_t i = 0; i < ALL; i++)
         for (size_t j = 0; j < i; j++)
             assert_int_equal(shared_chunks(chains[i], chains[j]), 0);
@@ -204,7 +207,7 @@ static void test_the_first_chunks_of_a_huge_prompt_are_enough(void **state)
     const msg_chat_message halves[] = {{text_of("user"), {text, SIZE / 2}},
                                        {text_of("user"), {text, SIZE}}};
     const msg_submit chat = {.model = text_of("m"), .messages = halves, .message_count = 2};
-    prefix_chain *c = prefix_chain_create(&chat, 1, 0);
+    prefix_chain *c = prefix_chain_create(&chat, 1);
     assert_int_equal(c->count, LIMIT_PREFIX_CHUNKS);
     mem_free(a);
     mem_free(b);
@@ -220,7 +223,7 @@ int main(void)
         cmocka_unit_test(test_messages_are_one_row_of_bytes_however_they_lie),
         cmocka_unit_test(test_a_chat_that_goes_on_keeps_its_hashes),
         cmocka_unit_test(test_ids_are_counted_and_hashed_as_they_are),
-        cmocka_unit_test(test_tenants_models_and_kinds_share_nothing),
+        cmocka_unit_test(test_salts_models_and_kinds_share_nothing),
         cmocka_unit_test(test_the_first_chunks_of_a_huge_prompt_are_enough),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

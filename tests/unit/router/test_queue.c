@@ -367,6 +367,43 @@ static void test_a_tenant_at_its_limit_is_passed_over(void **state)
     (void)other;
 }
 
+static void test_one_that_comes_back_has_kept_its_place(void **state)
+{
+    (void)state;
+    set_tenant(1, (tenant_limits){.concurrent = 1});
+    int runs = push((queue_ask){.tenant = 1, .tokens = 10});
+    int waits = push((queue_ask){.tenant = 1, .tokens = 10, .model = model_name(1)});
+    assert_int_equal(take(), runs);
+    settle(runs, 10);
+    push_back(runs, 10);
+    queue_block(fx.queue, &fx.places[runs]); /* nobody has room for it */
+    assert_int_equal(head(), NOBODY);
+    queue_verify(fx.queue);
+    remove_waiting(runs);
+    assert_int_equal(take(), waits);
+    queue_verify(fx.queue);
+}
+
+/* It had ended, and its client wants a part of it again. */
+static void test_one_that_comes_back_late_waits_for_the_limit(void **state)
+{
+    (void)state;
+    set_tenant(1, (tenant_limits){.concurrent = 2});
+    int late = push((queue_ask){.tenant = 1, .tokens = 10});
+    int runs = push((queue_ask){.tenant = 1, .tokens = 10, .model = model_name(1)});
+    take();
+    take();
+    set_tenant(1, (tenant_limits){.concurrent = 1});
+    settle(late, 10);
+    push_back(late, 10);
+    assert_int_equal(head(), NOBODY);
+    queue_verify(fx.queue);
+    settle(runs, 10);
+    assert_int_equal(head(), late);
+    remove_waiting(late);
+    queue_verify(fx.queue);
+}
+
 static void test_one_that_was_passed_over_may_leave(void **state)
 {
     (void)state;
@@ -587,6 +624,8 @@ int main(void)
         CASE(test_cancelled_requests_cost_what_they_used),
         CASE(test_a_tenants_highest_class_holds),
         CASE(test_a_tenant_at_its_limit_is_passed_over),
+        CASE(test_one_that_comes_back_has_kept_its_place),
+        CASE(test_one_that_comes_back_late_waits_for_the_limit),
         CASE(test_one_that_was_passed_over_may_leave),
         CASE(test_being_held_up_saves_nothing_up),
         CASE(test_a_model_without_room_holds_nobody_else_up),

@@ -121,8 +121,10 @@ static void plain_push(plain_queue *q, int number, plain_request r)
 static bool plain_may_go(const plain_queue *q, const plain_request *r)
 {
     if (r->is != WAITS || r->held || q->blocked[r->model]) return false;
-    return r->again || q->concurrent[r->tenant] == 0 ||
-           plain_count(q, RUNS, ANY, ANY, r->tenant) < q->concurrent[r->tenant];
+    uint32_t begun = plain_count(q, RUNS, ANY, ANY, r->tenant);
+    for (int i = 0; i < REQUESTS && !r->again; i++)
+        begun += q->all[i].is == WAITS && q->all[i].again && q->all[i].tenant == r->tenant;
+    return q->concurrent[r->tenant] == 0 || begun < q->concurrent[r->tenant];
 }
 
 /* Would it be right to send this one before that one? Where times agree either is. */

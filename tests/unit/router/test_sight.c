@@ -68,7 +68,8 @@ static uint32_t io_rtt_us(void *ctx, void *handle)
 static void worker_comes(void)
 {
     static const id128 instance = {{1}};
-    worker_link = core_link_up(router, NULL, ROLE_WORKER, 0, 0, &instance, "w", now_ms);
+    const core_tenant nobody = {0};
+    worker_link = core_link_up(router, NULL, ROLE_WORKER, &nobody, &instance, "w", now_ms);
     const msg_model model = {text_of("gosling"), text_of("r1"), 1024};
     envelope e = {.kind = ENVELOPE_REGISTER};
     e.reg = (msg_register){.worker_id = text_of("w-\"1\""),

@@ -59,9 +59,9 @@ static void test_unknown_tenants_have_no_limits(void **state)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         for (int n = 0; n < 10000; n++) {
             assert_int_equal(tenant_check(table, numbers[i], UINT32_MAX, 5, NULL), ST_OK);
-            assert_true(tenant_may_run(table, numbers[i]));
+            assert_true(tenant_may_run(table, numbers[i], false));
             tenant_enter(table, numbers[i], UINT32_MAX, false, 5);
-            if (n % 2 == 0) tenant_start(table, numbers[i]);
+            if (n % 2 == 0) tenant_start(table, numbers[i], false);
         }
         assert_int_equal(tenant_queued(table, numbers[i]), 5000);
         assert_int_equal(tenant_running(table, numbers[i]), 5000);
@@ -78,10 +78,10 @@ static void test_requests_that_wait_are_bounded(void **state)
     admitted(1, 0);
     admitted(1, 0);
     assert_int_equal(refused_ms(1, 0, "2 requests of this tenant wait, its limit is 2"), 0);
-    tenant_start(table, WHO);
+    tenant_start(table, WHO, false);
     admitted(1, 0);
     refused_ms(1, 0, "limit is 2");
-    tenant_leave(table, WHO, 1, 0);
+    tenant_leave(table, WHO, 1, false, 0);
     admitted(1, 0);
 }
 
@@ -92,12 +92,12 @@ static void test_requests_that_run_are_bounded(void **state)
     for (int i = 0; i < 3; i++)
         admitted(1, 0);
     for (int i = 0; i < 2; i++) {
-        assert_true(tenant_may_run(table, WHO));
-        tenant_start(table, WHO);
+        assert_true(tenant_may_run(table, WHO, false));
+        tenant_start(table, WHO, false);
     }
-    assert_false(tenant_may_run(table, WHO));
+    assert_false(tenant_may_run(table, WHO, false));
     tenant_end(table, WHO, 1, 1, 0);
-    assert_true(tenant_may_run(table, WHO));
+    assert_true(tenant_may_run(table, WHO, false));
 }
 
 static void test_requests_per_minute(void **state)
@@ -141,7 +141,7 @@ static void test_a_bucket_is_full_when_it_is_and_holds_no_more(void **state)
     assert_int_equal(refused_ms(7000, 0, "7000"), 9);
     assert_int_equal(refused_ms(7000, 8, "7000"), 1);
     admitted(7000, 9);
-    tenant_start(table, WHO);
+    tenant_start(table, WHO, false);
     tenant_end(table, WHO, 7000, 0, 100000); /* after it was full again */
     admitted(7000, 100000);
     refused_ms(1, 100000, "7000");
@@ -152,12 +152,12 @@ static void test_what_it_did_cost_is_put_right(void **state)
     (void)state;
     limit((tenant_limits){.tokens_per_minute = 6000}, 0);
     admitted(6000, 0);
-    tenant_start(table, WHO);
+    tenant_start(table, WHO, false);
     tenant_end(table, WHO, 6000, 1000, 0); /* a short answer */
     admitted(5000, 0);
-    tenant_leave(table, WHO, 5000, 0); /* never sent */
+    tenant_leave(table, WHO, 5000, false, 0); /* never sent */
     admitted(5000, 0);
-    tenant_start(table, WHO);
+    tenant_start(table, WHO, false);
     tenant_end(table, WHO, 5000, 8000, 0); /* a long one */
     assert_int_equal(refused_ms(100, 0, "6000"), 31000);
 }
@@ -167,10 +167,10 @@ static void test_coming_back_is_no_new_request(void **state)
     (void)state;
     limit((tenant_limits){.requests_per_minute = 1, .tokens_per_minute = 1000}, 0);
     admitted(500, 0);
-    tenant_start(table, WHO);
+    tenant_start(table, WHO, false);
     tenant_end(table, WHO, 500, 100, 0); /* its worker was lost */
     tenant_enter(table, WHO, 400, true, 0);
-    tenant_start(table, WHO);
+    tenant_start(table, WHO, true);
     tenant_end(table, WHO, 400, 400, 0);
     refused_ms(1, 0, "1 requests per minute");
     admitted(1, 60000);
@@ -211,7 +211,7 @@ static void test_enormous_rates_do_not_overflow(void **state)
     admitted(0, 5);
     for (int i = 0; i < 1000; i++) {
         tenant_enter(table, WHO, UINT32_MAX, true, 5);
-        tenant_leave(table, WHO, 0, 5);
+        tenant_leave(table, WHO, 0, true, 5);
     }
     /* Nobody is shut out for ever. */
     assert_in_range(refused_ms(1, 5, "1 tokens"), 3600000, 3660000);
@@ -249,7 +249,7 @@ static void test_random_histories_agree_with_a_bucket_in_floating_point(void **s
                 continue;
             }
             tenant_enter(table, WHO, tokens, false, now_ms);
-            tenant_start(table, WHO);
+            tenant_start(table, WHO, false);
             running++;
             level -= tokens;
             taken += tokens;

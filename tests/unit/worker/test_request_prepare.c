@@ -163,6 +163,7 @@ static void test_everything_else_is_copied(void **state)
                     .min_tokens = 4,
                     .ignore_eos = true,
                     .logprobs = 20,
+                    .cache_salt = text_of("sixteen letters!"),
                     .sampling = {.bias_ids = bias_ids, .bias = bias, .bias_count = 1}};
     engine_request *r = prepare(&g, &s);
     memset(ids, 0xFF, sizeof ids);
@@ -180,6 +181,7 @@ static void test_everything_else_is_copied(void **state)
     assert_int_equal(r->max_tokens, 97);
     assert_int_equal(r->min_tokens, 4);
     assert_true(r->ignore_eos);
+    assert_memory_equal(r->cache_salt.bytes, "sixteen letters!", 16);
     assert_int_equal(r->prior_count, 2);
     assert_int_equal(r->key, 0);
     engine_request_destroy(r);
@@ -248,6 +250,9 @@ static void test_refusals_name_field_limit_and_value(void **state)
     s = good;
     s.sampling = (msg_sampling){.has_top_p = true, .top_p = 1.5f};
     expect_refusal(&g, &s, "top_p is 1.5; it must be above 0 and at most 1");
+    s = good;
+    s.cache_salt = text_of("a client's own");
+    expect_refusal(&g, &s, "cache_salt has 14 bytes; it must have 16");
     s = good;
     s.logprobs = 21;
     expect_refusal(&g, &s, "logprobs is 21; it must be at most 20");

@@ -182,6 +182,7 @@ static engine_request *random_request(test_random *r, uint64_t key, const uint32
     q->sampling.top_p = random_below(r, 2) ? 0.9f : 1.0f;
     q->sampling.logprobs = random_below(r, 4) ? LOGPROBS_OFF : random_below(r, 5);
     q->priority = (int32_t)random_below(r, 3) - 1;
+    q->cache_salt.bytes[0] = random_below(r, 4) == 0;
     q->ignore_eos = random_below(r, 4) == 0;
     q->wants_logits = random_below(r, 4) == 0;
     if (random_below(r, 3) == 0) q->min_tokens = random_between(r, 1, q->max_tokens);
@@ -388,6 +389,33 @@ static void test_equal_prompts_are_computed_once(void **state)
     bench_submit(&b, fixture_request(2, again, 71, 1));
     bench_drain(&b);
     assert_int_equal(b.transcripts[2].cached_tokens, 64);
+    bench_close(&b);
+}
+
+/* Tenants do not see in cached_tokens what others asked, nor their own answers' continuations. */
+static void test_requests_share_blocks_within_their_salt(void **state)
+{
+    (void)state;
+    bench b;
+    bench_open(&b, &roomy, &(engine_options){.prefix_cache = true});
+    uint32_t ids[100];
+    fill_ids(ids, 100, 1);
+    const struct {
+        uint8_t salt;
+        uint32_t cached;
+    } turns[] = {{1, 0}, {1, 96}, {2, 0}, {0, 0}, {2, 96}, {0, 96}, {1, 96}};
+    for (uint32_t key = 0; key < sizeof turns / sizeof turns[0]; key++) {
+        engine_request *q = fixture_request(key, ids, 100, 40);
+        q->cache_salt.bytes[15] = turns[key].salt;
+        q->sampling.seed = 1;
+        q->ignore_eos = true;
+        bench_submit(&b, q);
+        bench_drain(&b);
+        const transcript *t = &b.transcripts[key];
+        assert_int_equal(t->cached_tokens, turns[key].cached);
+        assert_int_equal(t->count, 40);
+        assert_memory_equal(t->ids, b.transcripts[0].ids, 40 * sizeof t->ids[0]);
+    }
     bench_close(&b);
 }
 
@@ -668,6 +696,7 @@ int main(void)
         cmocka_unit_test(test_answers_do_not_depend_on_the_batch),
         cmocka_unit_test(test_continued_answers_equal_undisturbed_ones),
         cmocka_unit_test(test_equal_prompts_are_computed_once),
+        cmocka_unit_test(test_requests_share_blocks_within_their_salt),
         cmocka_unit_test(test_cancel_at_each_stage_releases_blocks),
         cmocka_unit_test(test_without_credit_a_sequence_keeps_its_blocks_until_they_are_needed),
         cmocka_unit_test(test_prior_tokens_that_end_the_answer_finish_at_once),

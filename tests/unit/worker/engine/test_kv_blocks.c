@@ -59,15 +59,19 @@ static void test_blocks_are_counted_like_the_model(void **state)
 
 enum { DEPTH = 6, BLOCKS_MAX = 40, HOLDERS = 8 };
 
-/* A prefix of n blocks is n letters; block k of it is 16 times letter k. */
+static const id128 no_salt;
+
+/* A prefix of n blocks is n letters under a salt; block k of it is 16 times letter k. */
 typedef struct kept {
     char letters[DEPTH + 1]; /* empty: this block is not published */
+    id128 salt;
     uint32_t holders;
     uint64_t idle_since;
 } kept;
 
 typedef struct holder {
     char letters[DEPTH + 1];
+    id128 salt;
     uint32_t blocks[DEPTH];
     uint32_t count, published;
 } holder;
@@ -85,15 +89,16 @@ static void tokens_of(char letter, uint32_t tokens[LIMIT_KV_BLOCK_TOKENS])
         tokens[i] = (uint32_t)letter;
 }
 
-static bool is_prefix(const kept *k, const char *letters, uint32_t count)
+static bool is_prefix(const kept *k, const holder *h, uint32_t count)
 {
-    return strlen(k->letters) == count && memcmp(k->letters, letters, count) == 0;
+    return strlen(k->letters) == count && memcmp(k->letters, h->letters, count) == 0 &&
+           id128_equal(&k->salt, &h->salt);
 }
 
-static uint32_t model_find(const cache_model *m, const char *letters, uint32_t count)
+static uint32_t model_find(const cache_model *m, const holder *h, uint32_t count)
 {
     for (uint32_t id = 0; id < m->count; id++)
-        if (is_prefix(&m->kept[id], letters, count)) return id;
+        if (is_prefix(&m->kept[id], h, count)) return id;
     return KV_BLOCK_NONE;
 }
 
@@ -145,10 +150,11 @@ static void hold(prefix_cache *c, cache_model *m, holder *h, test_random *r)
     for (uint32_t i = 0; i < length; i++)
         h->letters[i] = (char)('a' + random_below(r, 2));
     h->letters[length] = '\0';
+    h->salt.bytes[sizeof h->salt.bytes - 1] = (uint8_t)random_below(r, 2);
     for (; h->count < length; h->count++) {
         tokens_of(h->letters[h->count], tokens);
-        uint32_t found = prefix_cache_find(c, parent_of(h, h->count), tokens);
-        assert_int_equal(found, model_find(m, h->letters, h->count + 1));
+        uint32_t found = prefix_cache_find(c, &h->salt, parent_of(h, h->count), tokens);
+        assert_int_equal(found, model_find(m, h, h->count + 1));
         if (found == KV_BLOCK_NONE) break;
         m->kept[found].holders++;
         h->blocks[h->count] = found;
@@ -170,8 +176,8 @@ static void publish_one(prefix_cache *c, cache_model *m, holder *h)
 {
     uint32_t i = h->published, own = h->blocks[i], tokens[LIMIT_KV_BLOCK_TOKENS];
     tokens_of(h->letters[i], tokens);
-    uint32_t equal = model_find(m, h->letters, i + 1);
-    h->blocks[i] = prefix_cache_publish(c, parent_of(h, i), tokens, own);
+    uint32_t equal = model_find(m, h, i + 1);
+    h->blocks[i] = prefix_cache_publish(c, &h->salt, parent_of(h, i), tokens, own);
     assert_int_equal(h->blocks[i], equal != KV_BLOCK_NONE ? equal : own);
     kept *k = &m->kept[h->blocks[i]];
     if (equal != KV_BLOCK_NONE) {
@@ -179,6 +185,7 @@ static void publish_one(prefix_cache *c, cache_model *m, holder *h)
     } else {
         memcpy(k->letters, h->letters, i + 1);
         k->letters[i + 1] = '\0';
+        k->salt = h->salt;
         k->holders = 0;
     }
     k->holders++;
@@ -236,8 +243,8 @@ static void test_disabled_cache_finds_nothing_and_keeps_nothing(void **state)
     uint32_t block, tokens[LIMIT_KV_BLOCK_TOKENS];
     tokens_of('a', tokens);
     assert_int_equal(prefix_cache_take(c, 1, &block), ST_OK);
-    assert_int_equal(prefix_cache_publish(c, KV_BLOCK_NONE, tokens, block), block);
-    assert_int_equal(prefix_cache_find(c, KV_BLOCK_NONE, tokens), KV_BLOCK_NONE);
+    assert_int_equal(prefix_cache_publish(c, &no_salt, KV_BLOCK_NONE, tokens, block), block);
+    assert_int_equal(prefix_cache_find(c, &no_salt, KV_BLOCK_NONE, tokens), KV_BLOCK_NONE);
     prefix_cache_release(c, block);
     assert_int_equal(kv_blocks_free_count(kv), 3);
     prefix_cache_verify(c);
@@ -255,15 +262,47 @@ static void test_equal_tokens_behind_other_prefixes_are_not_found(void **state)
     tokens_of('a', a);
     tokens_of('b', b);
     assert_int_equal(prefix_cache_take(c, 3, blocks), ST_OK);
-    assert_int_equal(prefix_cache_publish(c, KV_BLOCK_NONE, a, blocks[0]), blocks[0]);
-    assert_int_equal(prefix_cache_publish(c, blocks[0], a, blocks[1]), blocks[1]);
-    assert_int_equal(prefix_cache_publish(c, KV_BLOCK_NONE, b, blocks[2]), blocks[2]);
-    assert_int_equal(prefix_cache_find(c, blocks[2], a), KV_BLOCK_NONE);
-    assert_int_equal(prefix_cache_find(c, blocks[1], a), KV_BLOCK_NONE);
-    assert_int_equal(prefix_cache_find(c, blocks[0], a), blocks[1]);
+    assert_int_equal(prefix_cache_publish(c, &no_salt, KV_BLOCK_NONE, a, blocks[0]), blocks[0]);
+    assert_int_equal(prefix_cache_publish(c, &no_salt, blocks[0], a, blocks[1]), blocks[1]);
+    assert_int_equal(prefix_cache_publish(c, &no_salt, KV_BLOCK_NONE, b, blocks[2]), blocks[2]);
+    assert_int_equal(prefix_cache_find(c, &no_salt, blocks[2], a), KV_BLOCK_NONE);
+    assert_int_equal(prefix_cache_find(c, &no_salt, blocks[1], a), KV_BLOCK_NONE);
+    assert_int_equal(prefix_cache_find(c, &no_salt, blocks[0], a), blocks[1]);
     prefix_cache_release(c, blocks[1]);
     for (uint32_t i = 3; i-- > 0;)
         prefix_cache_release(c, blocks[i]);
+    prefix_cache_verify(c);
+    prefix_cache_destroy(c);
+    kv_blocks_destroy(kv);
+}
+
+/* Two tenants ask the same: each has a tree of its own. */
+static void test_equal_tokens_under_two_salts_share_nothing(void **state)
+{
+    (void)state;
+    kv_blocks *kv = kv_blocks_create(8);
+    prefix_cache *c = prefix_cache_create(kv, true);
+    const id128 salts[3] = {{{0}}, {{1}}, {.bytes = {[15] = 1}}};
+    uint32_t blocks[3][2], tokens[LIMIT_KV_BLOCK_TOKENS];
+    tokens_of('a', tokens);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(prefix_cache_find(c, &salts[i], KV_BLOCK_NONE, tokens), KV_BLOCK_NONE);
+        assert_int_equal(prefix_cache_take(c, 2, blocks[i]), ST_OK);
+        for (uint32_t k = 0; k < 2; k++)
+            assert_int_equal(prefix_cache_publish(c, &salts[i],
+                                                  k > 0 ? blocks[i][0] : KV_BLOCK_NONE, tokens,
+                                                  blocks[i][k]),
+                             blocks[i][k]);
+        prefix_cache_verify(c);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(prefix_cache_find(c, &salts[i], KV_BLOCK_NONE, tokens), blocks[i][0]);
+        assert_int_equal(prefix_cache_find(c, &salts[i], blocks[i][0], tokens), blocks[i][1]);
+        for (uint32_t times = 0; times < 2; times++) {
+            prefix_cache_release(c, blocks[i][1]);
+            prefix_cache_release(c, blocks[i][0]);
+        }
+    }
     prefix_cache_verify(c);
     prefix_cache_destroy(c);
     kv_blocks_destroy(kv);
@@ -276,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_cache_keeps_what_the_model_keeps),
         cmocka_unit_test(test_disabled_cache_finds_nothing_and_keeps_nothing),
         cmocka_unit_test(test_equal_tokens_behind_other_prefixes_are_not_found),
+        cmocka_unit_test(test_equal_tokens_under_two_salts_share_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
