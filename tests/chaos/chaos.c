@@ -20,6 +20,8 @@
 #include "common/options.h"
 #include "tests/e2e/answers.h"
 
+#define TOKEN "one-for-all-of-them" /* off loopback the router wants one */
+
 enum {
     POOL = 40,
     CLIENTS = 4,
@@ -38,6 +40,7 @@ enum {
 static uint32_t seconds = 600, stream_count = 200, worker_count = 4, answer_tokens_max = 300;
 static uint32_t delay_ms = 50, loss = 100;
 static uint64_t seed = 1;
+static bool lossy_line;
 
 static const option_row rows[] = {
     {"seconds", 's', OPTION_U32, &seconds, "S", .help = "how long [600]", .min = 1, .max = 86400},
@@ -50,6 +53,8 @@ static const option_row rows[] = {
     {"delay-ms", 0, OPTION_U32, &delay_ms, "MS", .help = "of every link [50]", .max = 10000},
     {"loss", 0, OPTION_U32, &loss, "N", .help = "one piece in N is late by 200 ms [100]",
      .max = 1000000},
+    {"lossy-line", 0, OPTION_FLAG, &lossy_line, NULL,
+     .help = "over the line of gaggle-lossy-link, which runs here"},
     {"seed", 0, OPTION_U64, &seed, "N", .help = "of what happens when [1]", .min = 1, .max = 1e18},
 };
 
@@ -348,17 +353,24 @@ static void show(const storm *s, uint64_t since_ms)
 
 static void set_up(storm *s)
 {
-    cluster_start(&s->c,
-                  &(cluster_options){
-                      .workers = worker_count,
-                      .model = bundled_model(),
-                      .worker_args = {"--drain-ms", "2000"},
-                      .router_args = {"--worker-grace-ms", "1000", "--client-grace-ms", "12000",
-                                      "--max-continuations", "1000", "--drain-ms", "200"}});
+    cluster_options options = {
+        .workers = worker_count,
+        .model = bundled_model(),
+        .worker_args = {"--drain-ms", "2000", "--join-token", TOKEN},
+        .router_args = {"--worker-grace-ms", "1000", "--client-grace-ms", "12000",
+                        "--max-continuations", "1000", "--drain-ms", "200", "--join-token", TOKEN,
+                        "--api-token", TOKEN},
+        .client_token = TOKEN,
+    };
+    if (lossy_line) {
+        options.near_host = "10.77.0.1";
+        options.far_host = "10.77.0.2";
+    }
+    cluster_start(&s->c, &options);
     s->watcher = cluster_client(&s->c);
     answer_pool_alone(s->watcher);
     for (uint32_t i = 0; i < CLIENTS; i++) {
-        s->cables[i] = tcp_proxy_start(s->c.client_port);
+        s->cables[i] = cluster_client_cable(&s->c);
         s->clients[i] = cluster_client_through(&s->c, s->cables[i]);
         tcp_proxy_worsen(s->cables[i], delay_ms, loss);
     }

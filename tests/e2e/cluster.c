@@ -23,15 +23,27 @@ static bool is_ipc(const cluster *c)
     return strcmp(c->options.scheme, "ipc") == 0;
 }
 
-/* `who` are "clients" or "workers". The router's certificate knows it as localhost. */
-static void make_url(const cluster *c, char *url, size_t size, const char *who, uint16_t port)
+static void make_url_at(const cluster *c, char *url, size_t size, const char *who, const char *host,
+                        uint16_t port)
 {
     if (is_ipc(c))
         snprintf(url, size, "ipc://%s.sock", who);
     else
-        snprintf(url, size, "%s://%s:%u%s", c->options.scheme,
-                 has_tls(c) ? "localhost" : "127.0.0.1", port,
+        snprintf(url, size, "%s://%s:%u%s", c->options.scheme, host, port,
                  strncmp(c->options.scheme, "ws", 2) == 0 ? "/gaggle" : "");
+}
+
+/* `who` are "clients" or "workers". The router's certificate knows it as localhost. */
+static void make_url(const cluster *c, char *url, size_t size, const char *who, uint16_t port)
+{
+    make_url_at(c, url, size, who, has_tls(c) ? "localhost" : "127.0.0.1", port);
+}
+
+static tcp_proxy *start_cable(const cluster *c, uint16_t to_port)
+{
+    tcp_proxy *cable = tcp_proxy_start(to_port);
+    if (c->options.far_host != NULL) tcp_proxy_lead_to(cable, c->options.far_host);
+    return cable;
 }
 
 static size_t add_args(const char **args, size_t count, const char *const *more)
@@ -45,8 +57,10 @@ static size_t add_args(const char **args, size_t count, const char *const *more)
 static void start_router(cluster *c)
 {
     char clients[64], workers[64];
-    make_url(c, clients, sizeof clients, "clients", c->client_port);
-    make_url(c, workers, sizeof workers, "workers", c->worker_port);
+    const char *host = c->options.near_host;
+    if (host == NULL) host = has_tls(c) ? "localhost" : "127.0.0.1";
+    make_url_at(c, clients, sizeof clients, "clients", host, c->client_port);
+    make_url_at(c, workers, sizeof workers, "workers", host, c->worker_port);
     const char *args[CLUSTER_ARGS_MAX + 13];
     size_t count =
         add_args(args, 0, (const char *[]){"--listen", clients, "--worker-listen", workers, NULL});
@@ -100,13 +114,13 @@ void cluster_start(cluster *c, const cluster_options *options)
         c->worker_port = free_port();
     }
     start_router(c);
-    if (!is_ipc(c)) c->client_cable = tcp_proxy_start(c->client_port);
+    if (!is_ipc(c)) c->client_cable = start_cable(c, c->client_port);
     make_url(c, c->client_url_text, sizeof c->client_url_text, "clients",
              c->client_cable != NULL ? tcp_proxy_port(c->client_cable) : 0);
     c->client_url = c->client_url_text;
     for (uint32_t i = 0; i < options->workers; i++) {
         if (!is_ipc(c)) {
-            c->worker_cables[i] = tcp_proxy_start(c->worker_port);
+            c->worker_cables[i] = start_cable(c, c->worker_port);
             tcp_proxy_tell(c->worker_cables[i], news_event());
         }
         start_worker(c, i, true);
@@ -157,7 +171,8 @@ void cluster_launch_worker(cluster *c, uint32_t index)
 
 gaggle_options cluster_client_options(const cluster *c)
 {
-    gaggle_options options = {.urls = &c->client_url, .url_count = 1};
+    gaggle_options options = {
+        .urls = &c->client_url, .url_count = 1, .token = c->options.client_token};
     if (has_tls(c)) {
         const certificates *made = certificates_made();
         options.ca_file = made->ca_file;
@@ -174,6 +189,11 @@ gaggle_client *cluster_client(const cluster *c)
     gaggle_error err;
     CHECK(gaggle_client_create(&client, &options, &err) == GAGGLE_OK);
     return client;
+}
+
+tcp_proxy *cluster_client_cable(const cluster *c)
+{
+    return start_cable(c, c->client_port);
 }
 
 gaggle_client *cluster_client_through(const cluster *c, const tcp_proxy *cable)

@@ -6,7 +6,7 @@
 #include "tests/e2e/processes.h"
 #include "tests/e2e/tcp_proxy.h"
 
-enum { CLUSTER_WORKERS_MAX = 4, CLUSTER_ARGS_MAX = 12 };
+enum { CLUSTER_WORKERS_MAX = 4, CLUSTER_ARGS_MAX = 16 };
 
 typedef struct cluster_options {
     const char *scheme; /* of every link; NULL: tcp. TLS is mutual. No cables with ipc */
@@ -14,6 +14,9 @@ typedef struct cluster_options {
     const char *model;                         /* folder */
     const char *worker_args[CLUSTER_ARGS_MAX]; /* more flags; NULL ends them */
     const char *router_args[CLUSTER_ARGS_MAX];
+    /* tcp only. Where the router listens instead of on 127.0.0.1, and how that is reached from the
+     * cables; with the clients' token, for off loopback a router wants them. */
+    const char *near_host, *far_host, *client_token;
 } cluster_options;
 
 typedef struct cluster {
@@ -46,7 +49,9 @@ gaggle_client *cluster_client(const cluster *c);
 /* What its clients say: the URL and, with TLS, the certificates. For clients that differ. */
 gaggle_options cluster_client_options(const cluster *c);
 
-/* One that dials `cable` instead. */
+/* Another cable to its router's clients. */
+tcp_proxy *cluster_client_cable(const cluster *c);
+/* A client that dials `cable` instead. */
 gaggle_client *cluster_client_through(const cluster *c, const tcp_proxy *cable);
 
 /* Its report, or NULL where it has none. */

@@ -42,8 +42,9 @@ struct tcp_proxy {
     int listeners[FAMILIES];
     size_t listener_count;
     uint16_t port, to_port;
-    int commands[2]; /* the test writes, the thread reads a command */
-    int done[2];     /* the thread writes when it has obeyed */
+    in_addr_t to_address; /* 0: this machine */
+    int commands[2];      /* the test writes, the thread reads a command */
+    int done[2];          /* the thread writes when it has obeyed */
     pthread_t thread;
     pair pairs[PAIRS_MAX];
     size_t count;
@@ -81,11 +82,12 @@ static loopback loopback_at(int family, uint16_t port)
 }
 
 /* -1: nobody listens there. */
-static int connect_to(uint16_t port)
+static int connect_on(const tcp_proxy *p)
 {
-    for (size_t i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < (p->to_address != 0 ? 1 : FAMILIES); i++) {
         int fd = socket(families[i], SOCK_STREAM | SOCK_CLOEXEC, 0);
-        loopback to = loopback_at(families[i], port);
+        loopback to = loopback_at(families[i], p->to_port);
+        if (p->to_address != 0) to.v4.sin_addr.s_addr = p->to_address;
         if (fd >= 0 && connect(fd, &to.any, sizeof to) == 0) return fd;
         if (fd >= 0) close(fd);
     }
@@ -139,7 +141,7 @@ static void accept_one(tcp_proxy *p, int listener)
 {
     int near_end = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (near_end < 0) return;
-    int far_end = !p->held && p->count < PAIRS_MAX ? connect_to(p->to_port) : -1;
+    int far_end = !p->held && p->count < PAIRS_MAX ? connect_on(p) : -1;
     if (far_end < 0) {
         reset_and_close(near_end);
         return;
@@ -264,6 +266,11 @@ tcp_proxy *tcp_proxy_start(uint16_t to_port)
     CHECK(pipe2(p->commands, O_CLOEXEC) == 0 && pipe2(p->done, O_CLOEXEC) == 0);
     CHECK(pthread_create(&p->thread, NULL, run, p) == 0);
     return p;
+}
+
+void tcp_proxy_lead_to(tcp_proxy *p, const char *address)
+{
+    CHECK(inet_pton(AF_INET, address, &p->to_address) == 1);
 }
 
 uint16_t tcp_proxy_port(const tcp_proxy *p)

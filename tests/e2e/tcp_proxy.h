@@ -11,6 +11,9 @@ typedef struct tcp_proxy tcp_proxy;
 tcp_proxy *tcp_proxy_start(uint16_t to_port);
 uint16_t tcp_proxy_port(const tcp_proxy *p);
 
+/* Join to `address` (IPv4), not to this machine. Before anybody dials. */
+void tcp_proxy_lead_to(tcp_proxy *p, const char *address);
+
 /* Cut every connection that stands now, mid-byte (RST); returns once it is done. */
 void tcp_proxy_cut(tcp_proxy *p);
 
