@@ -238,7 +238,8 @@ static void test_socket_closed_mid_decode_frees_all(void **state)
     closing_end(&x);
 }
 
-/* All its tokens and its Finish have been relayed, and are not acknowledged. */
+/* All its tokens have been relayed. Its Finish may be acknowledged by then, or not: in
+ * test_cancel_times it certainly is not. */
 static void test_socket_closed_on_the_last_token_frees_all(void **state)
 {
     (void)state;
