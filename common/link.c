@@ -1,13 +1,16 @@
 /* The hub: where nng's threads meet the loop.
  *
  * nng completes an operation by calling back on a thread of its own. That callback, op_completed(),
- * may touch two things: the list `completed` and uv_async_send(). All else here belongs to the
- * loop.
+ * may touch three things: op->notice, the list `completed` and uv_async_send(). All else here
+ * belongs to the loop.
  *
  *     nng task thread                     loop thread
  *     op_completed()                      async:    take the whole list, oldest first, op->done()
  *       push op on `completed`            check:    service links (after I/O callbacks)
  *       uv_async_send()                   prepare:  service links (after timers, before polling)
+ *
+ * A send that nobody waits for is quiet: when all of it went, op_completed() only marks it as over,
+ * and the loop finds that out when it next wants something of the link (link_op_ask()).
  *
  * `completed` is a lock-free stack with many pushers and one taker that always takes all of it, so
  * there is no ABA. The node is part of the op: completing allocates nothing and cannot fail.
@@ -44,6 +47,11 @@ enum {
 static void op_completed(void *arg)
 {
     link_op *op = arg;
+    link_notice quiet = LINK_QUIET;
+    if (nng_aio_result(op->aio) == 0 && nng_aio_count(op->aio) >= op->whole &&
+        atomic_compare_exchange_strong_explicit(&op->notice, &quiet, LINK_OVER,
+                                                memory_order_release, memory_order_relaxed))
+        return;
     link_hub *hub = op->hub;
     link_op *head = atomic_load_explicit(&hub->completed, memory_order_relaxed);
     do {
@@ -66,6 +74,23 @@ void link_op_fini(link_op *op)
     CHECK(!op->in_flight);
     if (op->aio != NULL) nng_aio_free(op->aio);
     op->aio = NULL;
+}
+
+bool link_op_ask(link_op *op)
+{
+    link_notice notice = LINK_QUIET;
+    if (atomic_compare_exchange_strong_explicit(&op->notice, &notice, LINK_LOUD,
+                                                memory_order_acquire, memory_order_acquire))
+        return false;
+    if (notice == LINK_LOUD) return false;
+    atomic_store_explicit(&op->notice, LINK_LOUD, memory_order_relaxed);
+    op->in_flight = false;
+    return true;
+}
+
+bool link_op_is_over(const link_op *op)
+{
+    return atomic_load_explicit(&op->notice, memory_order_acquire) == LINK_OVER;
 }
 
 static void on_async(uv_async_t *async)

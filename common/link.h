@@ -18,8 +18,9 @@
  * frames delivered, then the next read is posted; so one link cannot hold the loop. A frame's
  * announced length is checked against max_message_bytes before anything grows, and memory grows
  * with bytes that arrived. Sending: frames are appended to a buffer; one send is in flight at a
- * time and takes all of it. on_idle says that nothing is in flight and nothing waits: build batches
- * then, not before.
+ * time and takes all of it. Build batches when link_is_idle(), that is, when nothing is in flight
+ * and nothing waits; where it says no, on_idle tells when it is. Who does not ask is not told: the
+ * end of a send that nobody waits for wakes no thread.
  *
  * Strangers: an accepted link is unproven until link_set_message_bytes() is called or, where
  * first_message_bytes is not used, until it is UP. A hub takes at most LIMIT_UNAUTHENTICATED_LINKS
@@ -63,8 +64,8 @@ typedef struct link_handlers {
     void *(*on_up)(void *ctx, link_peer *l);
     /* One whole message. `bytes` is valid during the call. May send and may close. */
     void (*on_message)(void *ctx, link_peer *l, const uint8_t *bytes, size_t size);
-    /* Everything sent so far has been handed to the kernel. Called once after each time the link
-     * runs empty, and once after on_up. */
+    /* Everything sent so far has been handed to the kernel. Called once after link_is_idle() said
+     * no, and once after on_up. */
     void (*on_idle)(void *ctx, link_peer *l);
     /* Optional: the peer announced or sent a message beyond the limit, or broke the framing; `text`
      * says how. What else it sends is discarded. The link closes after LIMIT_LINGER_MS at most;
@@ -123,7 +124,8 @@ void link_send(link_peer *l, const uint8_t *bytes, size_t size);
 buffer *link_send_buffer(link_peer *l);
 void link_sent(link_peer *l);
 
-bool link_is_idle(const link_peer *l);      /* UP, nothing in flight and nothing waiting */
+/* UP, nothing in flight and nothing waiting. No: on_idle follows, unless the link goes down. */
+bool link_is_idle(link_peer *l);
 size_t link_tx_bytes(const link_peer *l);   /* waiting or in flight */
 uint64_t link_rx_total(const link_peer *l); /* bytes received since CONNECTING: any byte is life */
 

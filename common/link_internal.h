@@ -10,8 +10,16 @@
 #include "common/limits.h"
 #include "common/link.h"
 
+/* Whether an operation in flight wakes the loop when it is over. A send that went well and that
+ * nobody waits for need not: most sends are such, and a wake costs more than they do. */
+typedef enum link_notice {
+    LINK_LOUD,  /* it will */
+    LINK_QUIET, /* only if it fails or is cut short */
+    LINK_OVER,  /* it was quiet and is over, all of it: link_op_ask() takes it */
+} link_notice;
+
 /* One asynchronous operation of nng's. While it is in flight the aio, and the memory it names,
- * belong to nng; its completion puts `next` onto the hub's list and nothing else. */
+ * belong to nng; its completion sets `notice` to LINK_OVER, or puts `next` onto the hub's list. */
 typedef struct link_op {
     struct link_op *next;
     link_hub *hub;
@@ -19,6 +27,8 @@ typedef struct link_op {
     nng_aio *aio;
     void (*done)(struct link_op *op); /* on the loop, in_flight already false */
     bool in_flight;
+    _Atomic(link_notice) notice; /* set by the loop before it starts the operation */
+    size_t whole;                /* less than this transferred is cut short */
 } link_op;
 
 /* How messages are told apart in the stream. */
@@ -63,7 +73,7 @@ struct link_peer {
     bool dialled;
     bool was_up;
     bool attention;
-    bool idle_due;  /* on_idle is owed as soon as nothing waits */
+    bool idle_due;  /* on_idle is owed as soon as nothing waits: the send in flight is loud */
     bool down_told; /* on_down was called, or is not owed */
     bool unproven;  /* counted in hub->unproven */
     bool tls_waiting, tls_slot;
@@ -139,6 +149,11 @@ struct link_hub {
 /* ST_RESOURCE_EXHAUSTED when nng is out of memory; nothing to release then. */
 MUST_USE status link_op_init(link_op *op, link_hub *hub, void *owner, void (*done)(link_op *op));
 void link_op_fini(link_op *op); /* not in flight; fine for one that was never initialised */
+
+/* Of an operation in flight: true when it was quiet and is over; then it is in flight no more and
+ * its result is the caller's, done() is not called. False: it wakes the loop when it is over. */
+bool link_op_ask(link_op *op);
+bool link_op_is_over(const link_op *op); /* the same, without asking */
 
 /* Ask that link_peer_service() be called before the loop polls again. */
 void link_hub_attend(link_hub *hub, link_peer *l);

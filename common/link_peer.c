@@ -51,6 +51,25 @@ static size_t header_size(const link_peer *l)
     return l->scheme->framing == LINK_FRAMING_IPC ? 9 : 8;
 }
 
+static void free_unsent_message(link_peer *l)
+{
+    if (l->scheme->framing != LINK_FRAMING_WS) return;
+    nng_msg *unsent = nng_aio_get_msg(l->tx.aio);
+    if (unsent != NULL) nng_msg_free(unsent);
+    nng_aio_set_msg(l->tx.aio, NULL);
+}
+
+/* The result of a send that went well. */
+static void take_sent(link_peer *l)
+{
+    free_unsent_message(l);
+    size_t count = nng_aio_count(l->tx.aio);
+    if (l->scheme->framing == LINK_FRAMING_WS)
+        count = 8 + (size_t)get_be64(l->tx_sending.data + l->tx_sent);
+    l->tx_sent += count;
+    CHECK(l->tx_sent <= l->tx_sending.size);
+}
+
 /* -- closing ------------------------------------------------------------------------ */
 
 static void prove(link_peer *l)
@@ -66,6 +85,7 @@ static void begin_closing(link_peer *l)
     l->listener = NULL;
     prove(l);
     link_hub_release_tls(l->hub, l);
+    if (l->tx.in_flight && link_op_ask(&l->tx)) take_sent(l);
     if (l->dialer != NULL) nng_stream_dialer_close(l->dialer);
     if (l->stream != NULL) nng_stream_close(l->stream);
     if (l->stream != NULL && l->scheme->framing == LINK_FRAMING_WS)
@@ -134,14 +154,23 @@ void link_close(link_peer *l, uint32_t linger_ms)
 
 /* -- sending ------------------------------------------------------------------------- */
 
+/* The aio is set; after `rest` more bytes the link runs empty. */
+static void start_send(link_peer *l, size_t whole, size_t rest)
+{
+    l->tx.whole = whole;
+    atomic_store_explicit(&l->tx.notice, rest > 0 || l->idle_due ? LINK_LOUD : LINK_QUIET,
+                          memory_order_relaxed);
+    l->tx.in_flight = true;
+    l->tx_moved_ms = uv_now(l->hub->loop);
+    nng_stream_send(l->stream, l->tx.aio);
+}
+
 static void post_send(link_peer *l)
 {
     nng_iov iov = {.iov_buf = l->tx_sending.data + l->tx_sent,
                    .iov_len = l->tx_sending.size - l->tx_sent};
     nng_aio_set_iov(l->tx.aio, 1, &iov);
-    l->tx.in_flight = true;
-    l->tx_moved_ms = uv_now(l->hub->loop);
-    nng_stream_send(l->stream, l->tx.aio);
+    start_send(l, iov.iov_len, 0);
 }
 
 /* ws: the next of the frames in tx_sending, as one nng message. */
@@ -157,13 +186,12 @@ static void post_send_message(link_peer *l)
     }
     if (size > 0) memcpy(nng_msg_body(message), frame + 8, size);
     nng_aio_set_msg(l->tx.aio, message);
-    l->tx.in_flight = true;
-    l->tx_moved_ms = uv_now(l->hub->loop);
-    nng_stream_send(l->stream, l->tx.aio);
+    start_send(l, 0, l->tx_sending.size - l->tx_sent - 8 - size);
 }
 
 static void send_more(link_peer *l)
 {
+    if (l->tx.in_flight && l->tx_waiting.size > 0 && link_op_ask(&l->tx)) take_sent(l);
     if (l->tx.in_flight || l->tx_failed || l->state == LINK_CLOSING) return;
     if (l->tx_sent == l->tx_sending.size) {
         buffer drained = l->tx_sending;
@@ -184,13 +212,7 @@ static void send_done(link_op *op)
 {
     link_peer *l = op->owner;
     int rv = nng_aio_result(op->aio);
-    size_t count = nng_aio_count(op->aio);
-    if (l->scheme->framing == LINK_FRAMING_WS) {
-        nng_msg *unsent = nng_aio_get_msg(op->aio);
-        if (unsent != NULL) nng_msg_free(unsent);
-        nng_aio_set_msg(op->aio, NULL);
-        if (rv == 0) count = 8 + (size_t)get_be64(l->tx_sending.data + l->tx_sent);
-    }
+    free_unsent_message(l);
     if (l->state == LINK_CLOSING) {
         link_hub_attend(l->hub, l);
         return;
@@ -203,13 +225,9 @@ static void send_done(link_op *op)
             link_peer_fail(l, link_status_of(rv), "sending: %s", nng_strerror(rv));
         return;
     }
-    l->tx_sent += count;
-    CHECK(l->tx_sent <= l->tx_sending.size);
+    take_sent(l);
     send_more(l);
-    if (!l->tx.in_flight) {
-        l->idle_due = true;
-        link_hub_attend(l->hub, l);
-    }
+    if (l->idle_due && !l->tx.in_flight) link_hub_attend(l->hub, l);
 }
 
 void link_send(link_peer *l, const uint8_t *bytes, size_t size)
@@ -238,14 +256,19 @@ void link_sent(link_peer *l)
     link_hub_attend(l->hub, l);
 }
 
-bool link_is_idle(const link_peer *l)
+bool link_is_idle(link_peer *l)
 {
-    return l->state == LINK_UP && !l->tx_failed && !l->tx.in_flight && link_tx_bytes(l) == 0;
+    if (l->state != LINK_UP || l->tx_failed) return false;
+    if (l->tx.in_flight && link_op_ask(&l->tx)) take_sent(l);
+    bool is_idle = !l->tx.in_flight && l->tx_waiting.size == 0;
+    if (!is_idle) l->idle_due = true;
+    return is_idle;
 }
 
 size_t link_tx_bytes(const link_peer *l)
 {
-    return l->tx_waiting.size + l->tx_sending.size - l->tx_sent;
+    size_t sending = link_op_is_over(&l->tx) ? 0 : l->tx_sending.size - l->tx_sent;
+    return l->tx_waiting.size + sending;
 }
 
 /* -- receiving -------------------------------------------------------------------------- */
@@ -531,6 +554,11 @@ void link_peer_tick(link_peer *l, uint64_t now_ms)
     if (l->state == LINK_CLOSING) {
         if (l->free_from_ms > 0) link_hub_attend(l->hub, l);
         return;
+    }
+    /* A quiet send that is over is no stall, and may hold a large buffer. */
+    if (link_op_is_over(&l->tx) && link_op_ask(&l->tx)) {
+        take_sent(l);
+        send_more(l);
     }
     if (l->state == LINK_CONNECTING && now_ms >= l->connect_until_ms)
         link_peer_fail(l, ST_DEADLINE_EXCEEDED, "connecting took longer than %u ms",

@@ -67,7 +67,7 @@ bool session_is_up(const session *s)
     return s->phase == SESSION_UP;
 }
 
-bool session_is_idle(const session *s)
+bool session_is_idle(session *s)
 {
     return s->phase == SESSION_UP && link_is_idle(s->link);
 }
@@ -208,6 +208,12 @@ static bool check_sizes(session *s, uint32_t max_message_bytes)
     return false;
 }
 
+/* The link may have run empty before the session was up: its on_idle is still owed. */
+static void first_idle(session *s)
+{
+    if (session_is_idle(s) && s->handlers.on_idle != NULL) s->handlers.on_idle(s->ctx, s);
+}
+
 static void take_hello(session *s, const envelope *e)
 {
     if (e->kind != ENVELOPE_HELLO || e->n != 1 || e->link == 0) {
@@ -254,6 +260,7 @@ static void take_hello(session *s, const envelope *e)
     envelope answer = {.kind = ENVELOPE_WELCOME, .welcome = welcome};
     put(s, &answer);
     if (s->handlers.on_up != NULL) s->handlers.on_up(s->ctx, s, NULL);
+    first_idle(s);
 }
 
 static void put_hello(session *s)
@@ -310,8 +317,7 @@ static void take_welcome(session *s, const envelope *e)
     s->told = true;
     s->ever_up = true;
     if (s->handlers.on_up != NULL) s->handlers.on_up(s->ctx, s, welcome);
-    /* The link ran empty before the session was up: its on_idle is still owed. */
-    if (session_is_idle(s) && s->handlers.on_idle != NULL) s->handlers.on_idle(s->ctx, s);
+    first_idle(s);
 }
 
 /* -- receiving ------------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ typedef struct session_handlers {
     /* `e` is valid during the call. For a Submit of ST_OUT_OF_RANGE (envelope.h) `refused` is not
      * NULL and only the fields named there are set. */
     void (*on_envelope)(void *session_ctx, session *s, const envelope *e, const error *refused);
-    /* Nothing waits to be sent: the time to build Tokens and Ack batches. */
+    /* Nothing waits to be sent: the time to build Tokens and Ack batches. Called once after
+     * session_is_idle() said no while the session was up, and once after on_up. */
     void (*on_idle)(void *session_ctx, session *s);
     /* The link is gone; `why` has ST_OK when session_close() was called here, ST_CANCELLED when the
      * peer said Bye. Acceptor: the session
@@ -93,7 +94,7 @@ MUST_USE status session_dial(session **out, session_hub *hub, const session_dial
 void session_send(session *s, const envelope *e);
 
 bool session_is_up(const session *s);
-bool session_is_idle(const session *s);
+bool session_is_idle(session *s); /* up, and nothing waits to be sent; no: see on_idle */
 size_t session_tx_bytes(const session *s);
 
 /* The last measured round trip of an accepted worker, its loop's own delay included; 0 = not known

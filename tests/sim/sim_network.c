@@ -46,7 +46,8 @@ struct link_peer {
     peer_phase phase;
     sim_frames waiting;
     sim_event *flush, *down;
-    bool blocked; /* the lane is full */
+    bool blocked;  /* the lane is full */
+    bool idle_due; /* on_idle is owed */
     buffer out;
     uint64_t rx_total;
     status why;
@@ -268,7 +269,9 @@ static void flush(void *ctx)
         else
             mem_free(f);
     }
-    if (l->phase == PEER_UP && l->handlers.on_idle != NULL) l->handlers.on_idle(l->ctx, l);
+    if (l->phase != PEER_UP || !l->idle_due) return;
+    l->idle_due = false;
+    if (l->handlers.on_idle != NULL) l->handlers.on_idle(l->ctx, l);
 }
 
 static void start_flush(link_peer *l)
@@ -283,6 +286,7 @@ static void come_up(link_peer *l, wire *w, unsigned side)
     l->side = side;
     w->end[side] = l;
     l->phase = PEER_UP;
+    l->idle_due = true;
     l->ctx = l->handlers.on_up(l->ctx, l);
     start_flush(l);
     lane_wait(w, side);
@@ -447,9 +451,11 @@ void link_sent(link_peer *l)
     start_flush(l);
 }
 
-bool link_is_idle(const link_peer *l)
+bool link_is_idle(link_peer *l)
 {
-    return l->phase == PEER_UP && l->waiting.head == NULL && l->flush == NULL;
+    bool is_idle = l->phase == PEER_UP && l->waiting.head == NULL && l->flush == NULL;
+    if (!is_idle) l->idle_due = true;
+    return is_idle;
 }
 
 size_t link_tx_bytes(const link_peer *l)

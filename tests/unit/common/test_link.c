@@ -219,6 +219,7 @@ static void test_a_pair0_listener_can_be_dialled(void **state)
     assert_true(run_until_at_least(&loop, &e.messages, 1));
     assert_memory_equal(e.last.data, "to us", 5);
     link_send(e.link, (const uint8_t *)"to you", 6);
+    assert_false(link_is_idle(e.link));
     assert_true(run_until_at_least(&loop, &e.idles, 2));
     char got[16];
     size_t size = sizeof got;

@@ -286,6 +286,7 @@ static uint8_t batch[BATCH];
 static void send_batch(end *e)
 {
     link_send(e->link, batch, BATCH);
+    assert_false(link_is_idle(e->link)); /* call again */
 }
 
 static void test_a_peer_that_does_not_read_stops_its_sender_and_nobody_else(void **state)

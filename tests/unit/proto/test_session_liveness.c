@@ -235,6 +235,7 @@ static void send_on_idle(talker *t)
 {
     envelope e = query(1);
     session_send(t->s, &e);
+    assert_false(session_is_idle(t->s)); /* call again */
 }
 
 /* It never speaks first, and our side is never silent: only Pings that answer its silence save it.
