@@ -1,16 +1,14 @@
-/* The hub: where nng's threads meet the loop.
+/* The hub: all links of a loop, and where nng's threads meet it.
  *
+ * A link over tcp or ipc is a socket on the loop (link_socket.c). The others are nng's streams.
  * nng completes an operation by calling back on a thread of its own. That callback, op_completed(),
- * may touch three things: op->notice, the list `completed` and uv_async_send(). All else here
- * belongs to the loop.
+ * may touch two things: the list `completed` and uv_async_send(). All else here belongs to the
+ * loop.
  *
  *     nng task thread                     loop thread
  *     op_completed()                      async:    take the whole list, oldest first, op->done()
  *       push op on `completed`            check:    service links (after I/O callbacks)
  *       uv_async_send()                   prepare:  service links (after timers, before polling)
- *
- * A send that nobody waits for is quiet: when all of it went, op_completed() only marks it as over,
- * and the loop finds that out when it next wants something of the link (link_op_ask()).
  *
  * `completed` is a lock-free stack with many pushers and one taker that always takes all of it, so
  * there is no ABA. The node is part of the op: completing allocates nothing and cannot fail.
@@ -47,11 +45,6 @@ enum {
 static void op_completed(void *arg)
 {
     link_op *op = arg;
-    link_notice quiet = LINK_QUIET;
-    if (nng_aio_result(op->aio) == 0 && nng_aio_count(op->aio) >= op->whole &&
-        atomic_compare_exchange_strong_explicit(&op->notice, &quiet, LINK_OVER,
-                                                memory_order_release, memory_order_relaxed))
-        return;
     link_hub *hub = op->hub;
     link_op *head = atomic_load_explicit(&hub->completed, memory_order_relaxed);
     do {
@@ -74,23 +67,6 @@ void link_op_fini(link_op *op)
     CHECK(!op->in_flight);
     if (op->aio != NULL) nng_aio_free(op->aio);
     op->aio = NULL;
-}
-
-bool link_op_ask(link_op *op)
-{
-    link_notice notice = LINK_QUIET;
-    if (atomic_compare_exchange_strong_explicit(&op->notice, &notice, LINK_LOUD,
-                                                memory_order_acquire, memory_order_acquire))
-        return false;
-    if (notice == LINK_LOUD) return false;
-    atomic_store_explicit(&op->notice, LINK_LOUD, memory_order_relaxed);
-    op->in_flight = false;
-    return true;
-}
-
-bool link_op_is_over(const link_op *op)
-{
-    return atomic_load_explicit(&op->notice, memory_order_acquire) == LINK_OVER;
 }
 
 static void on_async(uv_async_t *async)
@@ -137,10 +113,13 @@ static void handle_closed(uv_handle_t *handle)
     if (on_closed != NULL) on_closed(ctx);
 }
 
+/* Those that ask while this runs have to wait: on_idle, and what it sends, may go on for ever. */
 static void service(link_hub *hub)
 {
-    link_peer *l;
-    while ((l = hub->attention_first) != NULL) {
+    const link_peer *last = hub->attention_last;
+    for (bool more = last != NULL; more;) {
+        link_peer *l = hub->attention_first;
+        more = l != last;
         hub->attention_first = l->attention_next;
         if (hub->attention_first == NULL) hub->attention_last = NULL;
         l->attention = false;
@@ -157,7 +136,9 @@ static void service(link_hub *hub)
 
 static void on_prepare(uv_prepare_t *prepare)
 {
-    service(prepare->data);
+    link_hub *hub = prepare->data;
+    service(hub);
+    if (hub->attention_first != NULL) uv_async_send(&hub->async); /* do not sleep */
 }
 
 static void on_check(uv_check_t *check)

@@ -1,10 +1,11 @@
-/* link: nng byte streams on a libuv loop, cut into SP PAIR0 messages.
+/* link: byte streams on a libuv loop, cut into SP PAIR0 messages.
  *
  * One accepted or dialled stream is one peer; an ordinary nng PAIR0 socket of any language can be
  * that peer. Schemes: tcp, tls+tcp, ws, wss, ipc (also tcp4/tcp6 and the like as nng spells them).
- * This module (link*.c) alone sees nng, and here alone another thread (nng's task threads) meets
- * the loop: their callbacks push a node onto a lock-free list and call uv_async_send(), nothing
- * else. Everything below is for the loop thread.
+ * tcp and ipc are sockets on the loop; nng carries TLS and WebSocket. This module (link*.c) alone
+ * sees nng, and here alone another thread (nng's task threads) meets the loop: their callbacks push
+ * a node onto a lock-free list and call uv_async_send(), nothing else. Everything below is for the
+ * loop thread.
  *
  * A link's life:   CONNECTING -> UP -> CLOSING -> freed
  *   CONNECTING  dialled or accepted; SP hello travels (tcp, tls, ipc). No callback yet.
@@ -19,8 +20,7 @@
  * announced length is checked against max_message_bytes before anything grows, and memory grows
  * with bytes that arrived. Sending: frames are appended to a buffer; one send is in flight at a
  * time and takes all of it. Build batches when link_is_idle(), that is, when nothing is in flight
- * and nothing waits; where it says no, on_idle tells when it is. Who does not ask is not told: the
- * end of a send that nobody waits for wakes no thread.
+ * and nothing waits; where it says no, on_idle tells when it is. Who does not ask is not told.
  *
  * Strangers: an accepted link is unproven until link_set_message_bytes() is called or, where
  * first_message_bytes is not used, until it is UP. A hub takes at most LIMIT_UNAUTHENTICATED_LINKS

@@ -1,7 +1,8 @@
 /* Where links come from: URLs, TLS configurations, listening and dialling.
  *
- * nng_stream listeners accept one stream per connection. Many accepts are kept posted, so that a
- * burst of connections does not overflow the kernel's queue while the loop is busy. */
+ * tcp and ipc are link_socket.c's from here on. nng_stream listeners accept one stream per
+ * connection. Many accepts are kept posted, so that a burst of connections does not overflow the
+ * kernel's queue while the loop is busy. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -19,44 +20,27 @@
 /* What nng's own PAIR0 sockets ask for, so that they and we are each other's peers. */
 #define WS_SUBPROTOCOL "pair.sp.nanomsg.org"
 
-static const link_scheme schemes[] = {
-    {"tcp", LINK_FRAMING_TCP, false},     {"tcp4", LINK_FRAMING_TCP, false},
-    {"tcp6", LINK_FRAMING_TCP, false},    {"tls+tcp", LINK_FRAMING_TCP, true},
-    {"tls+tcp4", LINK_FRAMING_TCP, true}, {"tls+tcp6", LINK_FRAMING_TCP, true},
-    {"ws", LINK_FRAMING_WS, false},       {"ws4", LINK_FRAMING_WS, false},
-    {"ws6", LINK_FRAMING_WS, false},      {"wss", LINK_FRAMING_WS, true},
-    {"wss4", LINK_FRAMING_WS, true},      {"wss6", LINK_FRAMING_WS, true},
-    {"ipc", LINK_FRAMING_IPC, false},     {"unix", LINK_FRAMING_IPC, false},
-};
-
-status link_status_of(int nng_error)
-{
-    switch (nng_error) {
-    case NNG_ECRYPTO:
-    case NNG_EPEERAUTH:
-        return ST_UNAUTHENTICATED;
-    case NNG_EPROTO:
-    case NNG_EMSGSIZE:
-        return ST_INVALID_ARGUMENT;
-    case NNG_ENOMEM:
-    case NNG_ENOFILES:
-        return ST_RESOURCE_EXHAUSTED;
-    case NNG_EPERM:
-        return ST_PERMISSION_DENIED;
-    case NNG_EADDRINUSE:
-        return ST_ALREADY_EXISTS;
-    case NNG_EADDRINVAL:
-    case NNG_EINVAL:
-    case NNG_ENOTSUP:
-        return ST_INVALID_ARGUMENT;
-    default:
-        return ST_UNAVAILABLE;
+#define SOCKETS(name, framing)                                                                     \
+    {                                                                                              \
+        name, framing, false, &link_socket_transport                                               \
     }
-}
+#define NNG(name, framing, tls)                                                                    \
+    {                                                                                              \
+        name, framing, tls, &link_nng_transport                                                    \
+    }
+static const link_scheme schemes[] = {
+    SOCKETS("tcp", LINK_FRAMING_TCP),        SOCKETS("tcp4", LINK_FRAMING_TCP),
+    SOCKETS("tcp6", LINK_FRAMING_TCP),       NNG("tls+tcp", LINK_FRAMING_TCP, true),
+    NNG("tls+tcp4", LINK_FRAMING_TCP, true), NNG("tls+tcp6", LINK_FRAMING_TCP, true),
+    NNG("ws", LINK_FRAMING_WS, false),       NNG("ws4", LINK_FRAMING_WS, false),
+    NNG("ws6", LINK_FRAMING_WS, false),      NNG("wss", LINK_FRAMING_WS, true),
+    NNG("wss4", LINK_FRAMING_WS, true),      NNG("wss6", LINK_FRAMING_WS, true),
+    SOCKETS("ipc", LINK_FRAMING_IPC),        SOCKETS("unix", LINK_FRAMING_IPC),
+};
 
 static status fail_nng(error *err, int rv, const char *doing, const char *url)
 {
-    return error_set(err, link_status_of(rv), "%s %s: %s", doing, url, nng_strerror(rv));
+    return error_set(err, link_nng_status(rv), "%s %s: %s", doing, url, nng_strerror(rv));
 }
 
 /* -- URLs ------------------------------------------------------------------------------ */
@@ -82,8 +66,6 @@ static const link_scheme *find_scheme(const char *url, error *err)
     return NULL;
 }
 
-/* What nng would not say clearly itself. For a listener also: nng replaces a socket file that
- * nobody serves, but it would remove any other file as readily. */
 static status check_ipc_path(const char *url, bool listening, error *err)
 {
     const char *path = strstr(url, "://") + 3;
@@ -254,7 +236,7 @@ static void listener_free(link_listener *listener)
     if (listener->next != NULL) listener->next->prev = listener->prev;
     for (size_t i = 0; i < LIMIT_ACCEPTS_POSTED; i++)
         link_op_fini(&listener->accepts[i]);
-    nng_stream_listener_free(listener->nng);
+    if (listener->nng != NULL) nng_stream_listener_free(listener->nng);
     mem_free(listener);
 }
 
@@ -264,24 +246,34 @@ static void refuse_stream(nng_stream *stream)
     nng_stream_free(stream);
 }
 
-static void take_stream(link_listener *listener, nng_stream *stream)
+link_peer *link_listener_admit(link_listener *listener)
 {
     link_hub *hub = listener->hub;
     if (listener->closed || hub->closing || hub->unproven >= LIMIT_UNAUTHENTICATED_LINKS ||
-        hub->link_count >= LIMIT_LINKS) {
-        refuse_stream(stream);
-        return;
-    }
+        hub->link_count >= LIMIT_LINKS)
+        return NULL;
     link_peer *l = link_peer_create(hub, listener->scheme, &listener->limits, &listener->handlers,
                                     listener->ctx);
+    l->listener = listener;
+    l->unproven = true;
+    hub->unproven++;
+    return l;
+}
+
+static void take_stream(link_listener *listener, nng_stream *stream)
+{
+    link_peer *l = link_listener_admit(listener);
     if (l == NULL) {
         refuse_stream(stream);
         return;
     }
-    l->listener = listener;
-    l->unproven = true;
-    hub->unproven++;
-    link_peer_start(l, stream);
+    if (link_nng_prepare(l) != ST_OK) {
+        refuse_stream(stream);
+        link_peer_fail(l, ST_RESOURCE_EXHAUSTED, "nng is out of memory");
+        return;
+    }
+    l->stream = stream;
+    link_peer_start(l);
 }
 
 static void accept_done(link_op *op)
@@ -300,6 +292,10 @@ static void accept_done(link_op *op)
 
 void link_listener_tick(link_listener *listener)
 {
+    if (listener->nng == NULL) {
+        link_socket_listener_tick(listener);
+        return;
+    }
     if (listener->closed || listener->accepts_in_flight == LIMIT_ACCEPTS_POSTED) return;
     for (size_t i = 0; i < LIMIT_ACCEPTS_POSTED; i++)
         if (!listener->accepts[i].in_flight) post_accept(listener, &listener->accepts[i]);
@@ -327,6 +323,32 @@ static void set_ws_options(const link_scheme *scheme, const link_limits *limits,
     CHECK(rv == 0);
 }
 
+static status listen_nng(link_listener *listener, const char *url, const link_tls *tls, error *err)
+{
+    int rv = nng_stream_listener_alloc(&listener->nng, url);
+    if (rv != 0) return fail_nng(err, rv, "listening on", url);
+    /* For the object, so that it covers the TLS and HTTP handshakes. */
+    CHECK(nng_stream_listener_set_bool(listener->nng, NNG_OPT_TCP_NODELAY, true) == 0);
+    set_ws_options(listener->scheme, &listener->limits, listener->nng, NULL);
+    if (listener->scheme->tls) {
+        nng_tls_config *config = NULL;
+        status st = tls_config_create(&config, url, tls, true, err);
+        if (st != ST_OK) return st;
+        rv = nng_stream_listener_set_ptr(listener->nng, NNG_OPT_TLS_CONFIG, config);
+        nng_tls_config_free(config);
+        if (rv != 0) return fail_nng(err, rv, "TLS for", url);
+    }
+    for (size_t i = 0; i < LIMIT_ACCEPTS_POSTED; i++)
+        if (link_op_init(&listener->accepts[i], listener->hub, listener, accept_done) != ST_OK)
+            return error_set(err, ST_RESOURCE_EXHAUSTED, "listening on %s: out of memory", url);
+    if ((rv = nng_stream_listener_listen(listener->nng)) != 0)
+        return fail_nng(err, rv, "listening on", url);
+    int port = 0;
+    if (nng_stream_listener_get_int(listener->nng, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
+        listener->port = (uint16_t)port;
+    return ST_OK;
+}
+
 status link_listen(link_listener **out, link_hub *hub, const char *url, const link_tls *tls,
                    const link_limits *limits, const link_handlers *handlers, void *ctx, error *err)
 {
@@ -341,56 +363,23 @@ status link_listen(link_listener **out, link_hub *hub, const char *url, const li
                          url);
 
     link_listener *listener = mem_calloc(1, sizeof *listener);
-    nng_tls_config *config = NULL;
     listener->hub = hub;
     listener->scheme = scheme;
     listener->limits = fill_limits(limits);
     listener->handlers = *handlers;
     listener->ctx = ctx;
-    int rv = nng_stream_listener_alloc(&listener->nng, url);
-    if (rv != 0) {
-        st = fail_nng(err, rv, "listening on", url);
-        goto fail;
-    }
-    /* For the object, so that it covers the TLS and HTTP handshakes; ipc knows no such thing. */
-    if (scheme->framing != LINK_FRAMING_IPC)
-        CHECK(nng_stream_listener_set_bool(listener->nng, NNG_OPT_TCP_NODELAY, true) == 0);
-    set_ws_options(scheme, &listener->limits, listener->nng, NULL);
-    if (scheme->tls) {
-        if ((st = tls_config_create(&config, url, tls, true, err)) != ST_OK) goto fail;
-        rv = nng_stream_listener_set_ptr(listener->nng, NNG_OPT_TLS_CONFIG, config);
-        nng_tls_config_free(config);
-        if (rv != 0) {
-            st = fail_nng(err, rv, "TLS for", url);
-            goto fail;
-        }
-    }
-    for (size_t i = 0; i < LIMIT_ACCEPTS_POSTED; i++)
-        if ((st = link_op_init(&listener->accepts[i], hub, listener, accept_done)) != ST_OK) {
-            error_set(err, st, "listening on %s: out of memory", url);
-            goto fail;
-        }
-    if ((rv = nng_stream_listener_listen(listener->nng)) != 0) {
-        st = fail_nng(err, rv, "listening on", url);
-        goto fail;
-    }
-    int port = 0;
-    if (nng_stream_listener_get_int(listener->nng, NNG_OPT_TCP_BOUND_PORT, &port) == 0)
-        listener->port = (uint16_t)port;
-
+    st = scheme->transport == &link_socket_transport ? link_socket_listen(listener, url, err)
+                                                     : listen_nng(listener, url, tls, err);
     listener->next = hub->listeners;
     if (listener->next != NULL) listener->next->prev = listener;
     hub->listeners = listener;
+    if (st != ST_OK) {
+        listener_free(listener);
+        return st;
+    }
     link_listener_tick(listener);
     *out = listener;
     return ST_OK;
-
-fail:
-    for (size_t i = 0; i < LIMIT_ACCEPTS_POSTED; i++)
-        link_op_fini(&listener->accepts[i]);
-    if (listener->nng != NULL) nng_stream_listener_free(listener->nng);
-    mem_free(listener);
-    return st;
 }
 
 uint16_t link_listener_port(const link_listener *listener)
@@ -404,6 +393,11 @@ void link_listener_close(link_listener *listener)
     for (link_peer *l = listener->hub->links; l != NULL; l = l->next)
         if (l->listener == listener)
             link_peer_fail(l, ST_UNAVAILABLE, "the listener was closed before the link came up");
+    if (listener->nng == NULL) {
+        link_socket_listener_close(listener);
+        listener_free(listener);
+        return;
+    }
     nng_stream_listener_close(listener->nng);
     /* nng's ws listener does not give its accepts back by itself. */
     for (size_t i = 0; i < LIMIT_ACCEPTS_POSTED; i++)
@@ -420,8 +414,7 @@ static status dialer_create(nng_stream_dialer **out, const char *url, const link
     nng_stream_dialer *dialer;
     int rv = nng_stream_dialer_alloc(&dialer, url);
     if (rv != 0) return fail_nng(err, rv, "dialling", url);
-    if (scheme->framing != LINK_FRAMING_IPC)
-        CHECK(nng_stream_dialer_set_bool(dialer, NNG_OPT_TCP_NODELAY, true) == 0);
+    CHECK(nng_stream_dialer_set_bool(dialer, NNG_OPT_TCP_NODELAY, true) == 0);
     set_ws_options(scheme, limits, NULL, dialer);
     if (scheme->tls) {
         nng_tls_config *config = NULL;
@@ -445,6 +438,7 @@ status link_dial_check(const char *url, const link_tls *tls, error *err)
     const link_scheme *scheme;
     status st = check_url(url, false, &scheme, err);
     if (st != ST_OK) return st;
+    if (scheme->transport == &link_socket_transport) return link_socket_check(url, scheme, err);
     link_limits limits = fill_limits(NULL);
     nng_stream_dialer *dialer = NULL;
     st = dialer_create(&dialer, url, scheme, tls, &limits, err);
@@ -452,21 +446,17 @@ status link_dial_check(const char *url, const link_tls *tls, error *err)
     return st;
 }
 
-void link_dial_done(link_op *op)
+static status dial_nng(link_peer *l, const char *url, const link_tls *tls, error *err)
 {
-    link_peer *l = op->owner;
-    int rv = nng_aio_result(op->aio);
-    nng_stream *stream = rv == 0 ? nng_aio_get_output(op->aio, 0) : NULL;
-    nng_stream_dialer_free(l->dialer);
-    l->dialer = NULL;
-    if (l->state == LINK_CLOSING) {
-        if (stream != NULL) refuse_stream(stream);
-        link_hub_attend(l->hub, l);
-    } else if (rv != 0) {
-        link_peer_fail(l, link_status_of(rv), "connecting: %s", nng_strerror(rv));
-    } else {
-        link_peer_start(l, stream);
+    nng_stream_dialer *dialer = NULL;
+    status st = dialer_create(&dialer, url, l->scheme, tls, &l->limits, err);
+    if (st != ST_OK) return st;
+    if (link_nng_prepare(l) != ST_OK) {
+        nng_stream_dialer_free(dialer);
+        return error_set(err, ST_RESOURCE_EXHAUSTED, "dialling %s: out of memory", url);
     }
+    link_nng_dial_start(l, dialer);
+    return ST_OK;
 }
 
 status link_dial(link_peer **out, link_hub *hub, const char *url, const link_tls *tls,
@@ -476,21 +466,18 @@ status link_dial(link_peer **out, link_hub *hub, const char *url, const link_tls
     status st = check_url(url, false, &scheme, err);
     if (st != ST_OK) return st;
     if (hub->closing) return error_set(err, ST_FAILED_PRECONDITION, "%s: shutting down", url);
+    bool by_socket = scheme->transport == &link_socket_transport;
+    if (by_socket && (st = link_socket_check(url, scheme, err)) != ST_OK) return st;
     uv_update_time(hub->loop); /* it may be long since the loop last turned */
     link_limits filled = fill_limits(limits);
-    nng_stream_dialer *dialer = NULL;
-    st = dialer_create(&dialer, url, scheme, tls, &filled, err);
-    if (st != ST_OK) return st;
     link_peer *l = link_peer_create(hub, scheme, &filled, handlers, ctx);
-    if (l == NULL) {
-        nng_stream_dialer_free(dialer);
-        return error_set(err, ST_RESOURCE_EXHAUSTED, "dialling %s: out of memory", url);
-    }
     l->dialled = true;
-    l->dialer = dialer;
-    l->rx.done = link_dial_done;
-    l->rx.in_flight = true;
-    nng_stream_dialer_dial(dialer, l->rx.aio);
+    if (by_socket) {
+        link_socket_dial_start(l, url);
+    } else if ((st = dial_nng(l, url, tls, err)) != ST_OK) {
+        link_peer_free(l);
+        return st;
+    }
     *out = l;
     return ST_OK;
 }

@@ -1,4 +1,5 @@
-/* link_internal: what link.c (the hub), link_peer.c (one link) and link_endpoint.c (URLs, TLS,
+/* link_internal: what link.c (the hub), link_peer.c (one link), its two transports (link_socket.c:
+ * tcp and ipc on the loop; link_nng.c: TLS and WebSocket by nng) and link_endpoint.c (URLs, TLS,
  * listening, dialling) know of each other. Nobody else includes this. Loop thread, except where
  * link_op says otherwise. */
 #ifndef GAGGLE_COMMON_LINK_INTERNAL_H
@@ -10,16 +11,8 @@
 #include "common/limits.h"
 #include "common/link.h"
 
-/* Whether an operation in flight wakes the loop when it is over. A send that went well and that
- * nobody waits for need not: most sends are such, and a wake costs more than they do. */
-typedef enum link_notice {
-    LINK_LOUD,  /* it will */
-    LINK_QUIET, /* only if it fails or is cut short */
-    LINK_OVER,  /* it was quiet and is over, all of it: link_op_ask() takes it */
-} link_notice;
-
 /* One asynchronous operation of nng's. While it is in flight the aio, and the memory it names,
- * belong to nng; its completion sets `notice` to LINK_OVER, or puts `next` onto the hub's list. */
+ * belong to nng; its completion puts `next` onto the hub's list and nothing else. */
 typedef struct link_op {
     struct link_op *next;
     link_hub *hub;
@@ -27,8 +20,6 @@ typedef struct link_op {
     nng_aio *aio;
     void (*done)(struct link_op *op); /* on the loop, in_flight already false */
     bool in_flight;
-    _Atomic(link_notice) notice; /* set by the loop before it starts the operation */
-    size_t whole;                /* less than this transferred is cut short */
 } link_op;
 
 /* How messages are told apart in the stream. */
@@ -38,17 +29,35 @@ typedef enum link_framing {
     LINK_FRAMING_WS,  /* no hello; one binary WebSocket message each, cut by nng */
 } link_framing;
 
+/* What carries a link's bytes. At most one read and one send are in flight. */
+typedef struct link_transport {
+    /* Read into rx_bytes from rx_size on. rx.in_flight is true until link_peer_fail(), or until
+     * link_peer_received(), after which a transport that needs it is asked again. */
+    void (*receive)(link_peer *l);
+    /* Send tx_sending from tx_sent on. What goes at once is counted in tx_sent; for the rest
+     * tx.in_flight becomes true and link_peer_sent() follows, or link_peer_send_failed() does. */
+    void (*send)(link_peer *l);
+    /* Stop all. link_hub_attend() when both in_flight are false, if that is later. */
+    void (*close)(link_peer *l);
+} link_transport;
+
+extern const link_transport link_socket_transport, link_nng_transport;
+
+typedef struct link_socket link_socket; /* a descriptor on the loop */
+typedef struct link_socket_dial link_socket_dial;
+
 typedef struct link_scheme {
     const char *name;
     link_framing framing;
     bool tls;
+    const link_transport *transport;
 } link_scheme;
 
 typedef enum link_state {
     LINK_CONNECTING, /* dialling, TLS, SP hello */
     LINK_UP,
     LINK_LINGERING, /* sends what waits and discards what comes, until the peer closes */
-    LINK_CLOSING,   /* nng stream closed; on_down due or done; freed when both ops are back */
+    LINK_CLOSING,   /* transport closed; on_down due or done; freed when both ops are back */
 } link_state;
 
 struct link_peer {
@@ -62,10 +71,18 @@ struct link_peer {
     link_handlers handlers;
     void *ctx;
 
-    nng_stream_dialer *dialer; /* until the dial is over */
-    nng_stream *stream;        /* NULL while dialling */
-    link_op rx;                /* the dial, then the one receive */
-    link_op tx;                /* the one send */
+    link_op rx; /* the dial, then the one receive; of a socket only in_flight is used */
+    link_op tx; /* the one send; likewise */
+    union {
+        struct {
+            nng_stream_dialer *dialer; /* until the dial is over */
+            nng_stream *stream;        /* NULL while dialling */
+        };
+        struct {
+            link_socket *socket;    /* NULL when closed, and between two addresses */
+            link_socket_dial *dial; /* until the dial is over */
+        };
+    };
 
     link_state state;
     status why;
@@ -73,7 +90,7 @@ struct link_peer {
     bool dialled;
     bool was_up;
     bool attention;
-    bool idle_due;  /* on_idle is owed as soon as nothing waits: the send in flight is loud */
+    bool idle_due;  /* on_idle is owed as soon as nothing waits */
     bool down_told; /* on_down was called, or is not owed */
     bool unproven;  /* counted in hub->unproven */
     bool tls_waiting, tls_slot;
@@ -96,16 +113,18 @@ struct link_peer {
     buffer tx_waiting; /* frames appended since the send in flight began */
     size_t tx_message; /* where the message between link_send_buffer() and link_sent() begins */
     buffer tx_sending;
-    size_t tx_sent; /* bytes of tx_sending that nng has taken */
+    size_t tx_sent; /* bytes of tx_sending that the transport has taken */
 };
 
 struct link_listener {
     link_hub *hub;
     link_listener *prev, *next; /* hub->listeners */
     const link_scheme *scheme;
-    nng_stream_listener *nng;
+    nng_stream_listener *nng; /* with its accepts; NULL where it is a socket */
     link_op accepts[LIMIT_ACCEPTS_POSTED];
     size_t accepts_in_flight;
+    link_socket *socket;
+    char *path; /* of an ipc socket, removed in the end */
     link_limits limits;
     link_handlers handlers;
     void *ctx;
@@ -150,11 +169,6 @@ struct link_hub {
 MUST_USE status link_op_init(link_op *op, link_hub *hub, void *owner, void (*done)(link_op *op));
 void link_op_fini(link_op *op); /* not in flight; fine for one that was never initialised */
 
-/* Of an operation in flight: true when it was quiet and is over; then it is in flight no more and
- * its result is the caller's, done() is not called. False: it wakes the loop when it is over. */
-bool link_op_ask(link_op *op);
-bool link_op_is_over(const link_op *op); /* the same, without asking */
-
 /* Ask that link_peer_service() be called before the loop polls again. */
 void link_hub_attend(link_hub *hub, link_peer *l);
 
@@ -167,29 +181,61 @@ void link_hub_release_tls(link_hub *hub, link_peer *l); /* no slot and not waiti
 
 /* -- link_peer.c ------------------------------------------------------------------ */
 
-/* A link without a stream, CONNECTING. NULL when nng is out of memory. */
+/* A link without a stream, CONNECTING. */
 link_peer *link_peer_create(link_hub *hub, const link_scheme *scheme, const link_limits *limits,
                             const link_handlers *handlers, void *ctx);
 void link_peer_free(link_peer *l);
 
-/* The stream is there: begin to talk (ws is UP at once). */
-void link_peer_start(link_peer *l, nng_stream *stream);
-/* Send the SP hello and post the first receive: this starts a TLS handshake. */
+/* A message's length, as it stands before it. */
+static inline uint64_t link_get_be64(const uint8_t *bytes)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < 8; i++)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
+/* The transport is there: begin to talk (ws is UP at once). */
+void link_peer_start(link_peer *l);
+/* Send the SP hello and begin to receive: this starts a TLS handshake. */
 void link_peer_talk(link_peer *l);
 
 /* Begin CLOSING with this reason; nothing if it is CLOSING already. */
 void link_peer_fail(link_peer *l, status why, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* From the transport. */
+void link_peer_received(link_peer *l, size_t count); /* bytes, in rx_bytes at rx_size */
+void link_peer_received_message(link_peer *l, const uint8_t *bytes, size_t size); /* ws */
+void link_peer_sent(link_peer *l); /* tx.in_flight is false again */
+void link_peer_send_failed(link_peer *l, status why, const char *text);
+
 void link_peer_shift(link_peer *l, uint64_t ms);    /* put all deadlines off */
 void link_peer_service(link_peer *l);               /* may free `l` */
 void link_peer_tick(link_peer *l, uint64_t now_ms); /* deadlines */
 
+/* -- link_socket.c ----------------------------------------------------------------- */
+
+MUST_USE status link_socket_check(const char *url, const link_scheme *scheme, error *err);
+void link_socket_dial_start(link_peer *l, const char *url); /* the outcome comes by service */
+/* Sets socket, port and path of the listener. */
+MUST_USE status link_socket_listen(link_listener *listener, const char *url, error *err);
+void link_socket_listener_tick(link_listener *listener); /* accept again */
+void link_socket_listener_close(link_listener *listener);
+
+/* -- link_nng.c --------------------------------------------------------------------- */
+
+/* Before link_peer_start() and the dial. ST_RESOURCE_EXHAUSTED when nng is out of memory. */
+MUST_USE status link_nng_prepare(link_peer *l);
+void link_nng_release(link_peer *l);                               /* neither op is in flight */
+void link_nng_dial_start(link_peer *l, nng_stream_dialer *dialer); /* takes the dialer */
+void link_nng_notice_lost_receive(link_peer *l);                   /* each tick */
+status link_nng_status(int nng_error);
+
 /* -- link_endpoint.c -------------------------------------------------------------- */
 
 void link_listener_tick(link_listener *listener); /* post accepts that had failed */
-void link_dial_done(link_op *op);                 /* the `done` of a dialling link's rx */
-
-status link_status_of(int nng_error);
+/* An accepted link, to be given its transport; NULL: there are too many, or it is closing. */
+link_peer *link_listener_admit(link_listener *listener);
 
 #endif

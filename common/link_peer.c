@@ -1,11 +1,7 @@
-/* One link: bytes in and out of an nng stream, cut into messages.
+/* One link: the bytes of its transport in and out, cut into messages; and its states.
  *
- * Two operations at most are with nng: `rx` (the dial, then one receive) and `tx` (one send; two
- * would interleave on ws, and a send is never cancelled except to close, because nng's TLS could
- * then attribute written bytes to the wrong buffer). nng's sends complete with partial counts.
- *
- * Closing: nng_stream_close() makes nng give back both operations; where it does not (a blocked ws
- * send whose peer is gone), cancelling them does. Only then are they and the stream freed. */
+ * Two operations at most are with the transport: `rx` (the dial, then one receive) and `tx` (one
+ * send). Once it is closed and both are back, the link is freed. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,22 +17,10 @@ enum {
     TX_KEEP_BYTES = 16 * 1024,
     /* Our send failed: how long what the peer sent before that may still take to be read. */
     LAST_WORDS_MS = 250,
-    /* nng gives a ws peer 100 ms to answer the closing frame, and freeing the stream before that
-     * blocks its one reaper thread for the rest: a hundred at once would hold their descriptors for
-     * ten seconds. */
-    WS_FREE_MS = 110,
 };
 
 /* SP over a byte stream: both sides send this, 0x0010 being PAIR version 0. */
 static const uint8_t sp_hello[HELLO_SIZE] = {0, 'S', 'P', 0, 0, 0x10, 0, 0};
-
-static uint64_t get_be64(const uint8_t *bytes)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < 8; i++)
-        value = value << 8 | bytes[i];
-    return value;
-}
 
 static void put_be64(uint8_t *bytes, uint64_t value)
 {
@@ -49,25 +33,6 @@ static void put_be64(uint8_t *bytes, uint64_t value)
 static size_t header_size(const link_peer *l)
 {
     return l->scheme->framing == LINK_FRAMING_IPC ? 9 : 8;
-}
-
-static void free_unsent_message(link_peer *l)
-{
-    if (l->scheme->framing != LINK_FRAMING_WS) return;
-    nng_msg *unsent = nng_aio_get_msg(l->tx.aio);
-    if (unsent != NULL) nng_msg_free(unsent);
-    nng_aio_set_msg(l->tx.aio, NULL);
-}
-
-/* The result of a send that went well. */
-static void take_sent(link_peer *l)
-{
-    free_unsent_message(l);
-    size_t count = nng_aio_count(l->tx.aio);
-    if (l->scheme->framing == LINK_FRAMING_WS)
-        count = 8 + (size_t)get_be64(l->tx_sending.data + l->tx_sent);
-    l->tx_sent += count;
-    CHECK(l->tx_sent <= l->tx_sending.size);
 }
 
 /* -- closing ------------------------------------------------------------------------ */
@@ -85,13 +50,7 @@ static void begin_closing(link_peer *l)
     l->listener = NULL;
     prove(l);
     link_hub_release_tls(l->hub, l);
-    if (l->tx.in_flight && link_op_ask(&l->tx)) take_sent(l);
-    if (l->dialer != NULL) nng_stream_dialer_close(l->dialer);
-    if (l->stream != NULL) nng_stream_close(l->stream);
-    if (l->stream != NULL && l->scheme->framing == LINK_FRAMING_WS)
-        l->free_from_ms = uv_now(l->hub->loop) + WS_FREE_MS;
-    nng_aio_cancel(l->rx.aio);
-    nng_aio_cancel(l->tx.aio);
+    l->scheme->transport->close(l);
     link_hub_attend(l->hub, l);
 }
 
@@ -154,80 +113,39 @@ void link_close(link_peer *l, uint32_t linger_ms)
 
 /* -- sending ------------------------------------------------------------------------- */
 
-/* The aio is set; after `rest` more bytes the link runs empty. */
-static void start_send(link_peer *l, size_t whole, size_t rest)
+/* Of what waits. False: nothing does. */
+static bool next_batch(link_peer *l)
 {
-    l->tx.whole = whole;
-    atomic_store_explicit(&l->tx.notice, rest > 0 || l->idle_due ? LINK_LOUD : LINK_QUIET,
-                          memory_order_relaxed);
-    l->tx.in_flight = true;
-    l->tx_moved_ms = uv_now(l->hub->loop);
-    nng_stream_send(l->stream, l->tx.aio);
-}
-
-static void post_send(link_peer *l)
-{
-    nng_iov iov = {.iov_buf = l->tx_sending.data + l->tx_sent,
-                   .iov_len = l->tx_sending.size - l->tx_sent};
-    nng_aio_set_iov(l->tx.aio, 1, &iov);
-    start_send(l, iov.iov_len, 0);
-}
-
-/* ws: the next of the frames in tx_sending, as one nng message. */
-static void post_send_message(link_peer *l)
-{
-    const uint8_t *frame = l->tx_sending.data + l->tx_sent;
-    size_t size = (size_t)get_be64(frame);
-    nng_msg *message;
-    int rv = nng_msg_alloc(&message, size);
-    if (rv != 0) {
-        link_peer_fail(l, link_status_of(rv), "sending: %s", nng_strerror(rv));
-        return;
-    }
-    if (size > 0) memcpy(nng_msg_body(message), frame + 8, size);
-    nng_aio_set_msg(l->tx.aio, message);
-    start_send(l, 0, l->tx_sending.size - l->tx_sent - 8 - size);
+    buffer drained = l->tx_sending;
+    l->tx_sending = l->tx_waiting;
+    l->tx_sent = 0;
+    buffer_clear(&drained);
+    if (drained.capacity > TX_KEEP_BYTES) buffer_free(&drained);
+    l->tx_waiting = drained;
+    return l->tx_sending.size > 0;
 }
 
 static void send_more(link_peer *l)
 {
-    if (l->tx.in_flight && l->tx_waiting.size > 0 && link_op_ask(&l->tx)) take_sent(l);
-    if (l->tx.in_flight || l->tx_failed || l->state == LINK_CLOSING) return;
-    if (l->tx_sent == l->tx_sending.size) {
-        buffer drained = l->tx_sending;
-        l->tx_sending = l->tx_waiting;
-        l->tx_sent = 0;
-        buffer_clear(&drained);
-        if (drained.capacity > TX_KEEP_BYTES) buffer_free(&drained);
-        l->tx_waiting = drained;
-        if (l->tx_sending.size == 0) return;
+    while (!l->tx.in_flight && !l->tx_failed && l->state != LINK_CLOSING) {
+        if (l->tx_sent == l->tx_sending.size && !next_batch(l)) return;
+        l->scheme->transport->send(l);
+        CHECK(l->tx_sent <= l->tx_sending.size);
     }
-    if (l->scheme->framing == LINK_FRAMING_WS)
-        post_send_message(l);
-    else
-        post_send(l);
 }
 
-static void send_done(link_op *op)
+void link_peer_sent(link_peer *l)
 {
-    link_peer *l = op->owner;
-    int rv = nng_aio_result(op->aio);
-    free_unsent_message(l);
-    if (l->state == LINK_CLOSING) {
-        link_hub_attend(l->hub, l);
-        return;
-    }
-    if (rv != 0) {
-        /* The peer may have sent its reason before it closed: read on for a moment. */
-        l->tx_failed = true;
-        l->close_until_ms = uv_now(l->hub->loop) + LAST_WORDS_MS;
-        if (!l->rx.in_flight)
-            link_peer_fail(l, link_status_of(rv), "sending: %s", nng_strerror(rv));
-        return;
-    }
-    take_sent(l);
     send_more(l);
     if (l->idle_due && !l->tx.in_flight) link_hub_attend(l->hub, l);
+}
+
+/* The peer may have sent its reason before it closed: read on for a moment. */
+void link_peer_send_failed(link_peer *l, status why, const char *text)
+{
+    l->tx_failed = true;
+    l->close_until_ms = uv_now(l->hub->loop) + LAST_WORDS_MS;
+    if (!l->rx.in_flight) link_peer_fail(l, why, "sending: %s", text);
 }
 
 void link_send(link_peer *l, const uint8_t *bytes, size_t size)
@@ -259,52 +177,17 @@ void link_sent(link_peer *l)
 bool link_is_idle(link_peer *l)
 {
     if (l->state != LINK_UP || l->tx_failed) return false;
-    if (l->tx.in_flight && link_op_ask(&l->tx)) take_sent(l);
-    bool is_idle = !l->tx.in_flight && l->tx_waiting.size == 0;
+    bool is_idle = !l->tx.in_flight && link_tx_bytes(l) == 0;
     if (!is_idle) l->idle_due = true;
     return is_idle;
 }
 
 size_t link_tx_bytes(const link_peer *l)
 {
-    size_t sending = link_op_is_over(&l->tx) ? 0 : l->tx_sending.size - l->tx_sent;
-    return l->tx_waiting.size + sending;
+    return l->tx_waiting.size + l->tx_sending.size - l->tx_sent;
 }
 
 /* -- receiving -------------------------------------------------------------------------- */
-
-/* nng's tls and ws streams notice the peer's end also while no receive is posted, and then never
- * complete the next one. A dead stream has no peer any more, which can be asked for. */
-static bool stream_is_dead(const link_peer *l)
-{
-    nng_sockaddr peer;
-    return (l->scheme->tls || l->scheme->framing == LINK_FRAMING_WS) &&
-           nng_stream_get_addr(l->stream, NNG_OPT_REMADDR, &peer) != 0;
-}
-
-/* A receive that is still out one tick after the stream died is lost; a shorter time could be that
- * of a completion on its way. Cancelling would not do: on tls it is lost as well. */
-static void notice_lost_receive(link_peer *l)
-{
-    if (!l->rx.in_flight || l->stream == NULL || !stream_is_dead(l)) {
-        l->seems_lost = false;
-    } else if (l->seems_lost && l->rx_total == l->lost_at_total) {
-        link_peer_fail(l, ST_UNAVAILABLE, "%s", nng_strerror(NNG_ECONNSHUT));
-    } else {
-        l->seems_lost = true;
-        l->lost_at_total = l->rx_total;
-    }
-}
-
-static void post_receive(link_peer *l)
-{
-    if (l->scheme->framing != LINK_FRAMING_WS) {
-        nng_iov iov = {.iov_buf = l->rx_bytes + l->rx_size, .iov_len = l->rx_capacity - l->rx_size};
-        nng_aio_set_iov(l->rx.aio, 1, &iov);
-    }
-    l->rx.in_flight = true;
-    nng_stream_recv(l->stream, l->rx.aio);
-}
 
 static void come_up(link_peer *l)
 {
@@ -344,7 +227,7 @@ static size_t deliver_one(link_peer *l, size_t at)
         return 0;
     }
     if (left < prefix) return 0;
-    uint64_t size = get_be64(frame + prefix - 8);
+    uint64_t size = link_get_be64(frame + prefix - 8);
     if (size > l->rx_limit) {
         refuse(l, "a message of %llu bytes is announced; the limit is %u", (unsigned long long)size,
                l->rx_limit);
@@ -360,7 +243,7 @@ static size_t pending_size(const link_peer *l)
 {
     size_t prefix = header_size(l);
     if (l->rx_size < prefix) return prefix;
-    return prefix + (size_t)get_be64(l->rx_bytes + prefix - 8);
+    return prefix + (size_t)link_get_be64(l->rx_bytes + prefix - 8);
 }
 
 /* Replace the receive buffer. False, with the link failed, when memory is out. */
@@ -404,41 +287,22 @@ static void parse(link_peer *l)
         resize_rx(l, LIMIT_LINK_READ_BYTES);
 }
 
-static void receive_message_done(link_peer *l)
+void link_peer_received(link_peer *l, size_t count)
 {
-    nng_msg *message = nng_aio_get_msg(l->rx.aio);
-    nng_aio_set_msg(l->rx.aio, NULL);
-    size_t size = nng_msg_len(message);
-    l->rx_total += size + 1; /* an empty message is life, too */
-    if (l->state == LINK_UP) {
-        if (size > l->rx_limit)
-            refuse(l, "a message has %zu bytes; the limit is %u", size, l->rx_limit);
-        else
-            l->handlers.on_message(l->ctx, l, nng_msg_body(message), size);
-    }
-    nng_msg_free(message);
+    l->rx_total += count;
+    l->rx_size += count;
+    if (l->state != LINK_LINGERING && l->state != LINK_CLOSING) parse(l);
+    if (l->state == LINK_LINGERING) l->rx_size = 0;
 }
 
-static void receive_done(link_op *op)
+void link_peer_received_message(link_peer *l, const uint8_t *bytes, size_t size)
 {
-    link_peer *l = op->owner;
-    int rv = nng_aio_result(op->aio);
-    if (rv != 0) {
-        link_peer_fail(l, link_status_of(rv), "%s%s",
-                       l->was_up ? "" : "connecting: ", nng_strerror(rv));
-    } else if (l->scheme->framing == LINK_FRAMING_WS) {
-        receive_message_done(l);
-    } else {
-        size_t count = nng_aio_count(op->aio);
-        l->rx_total += count;
-        l->rx_size += count;
-        if (l->state != LINK_LINGERING && l->state != LINK_CLOSING) parse(l);
-        if (l->state == LINK_LINGERING) l->rx_size = 0;
-    }
-    if (l->state == LINK_CLOSING)
-        link_hub_attend(l->hub, l);
+    l->rx_total += size + 1; /* an empty message is life, too */
+    if (l->state != LINK_UP) return;
+    if (size > l->rx_limit)
+        refuse(l, "a message has %zu bytes; the limit is %u", size, l->rx_limit);
     else
-        post_receive(l);
+        l->handlers.on_message(l->ctx, l, bytes, size);
 }
 
 uint64_t link_rx_total(const link_peer *l)
@@ -466,13 +330,6 @@ link_peer *link_peer_create(link_hub *hub, const link_scheme *scheme, const link
     l->ctx = ctx;
     l->rx_limit = limits->first_message_bytes;
     l->connect_until_ms = uv_now(hub->loop) + limits->connect_ms;
-    if (link_op_init(&l->rx, hub, l, receive_done) != ST_OK ||
-        link_op_init(&l->tx, hub, l, send_done) != ST_OK) {
-        link_op_fini(&l->rx);
-        link_op_fini(&l->tx);
-        mem_free(l);
-        return NULL;
-    }
     link_hub_add(hub, l);
     return l;
 }
@@ -481,24 +338,20 @@ void link_peer_free(link_peer *l)
 {
     CHECK(!l->attention && !l->unproven && !l->tls_waiting && !l->tls_slot);
     link_hub_remove(l->hub, l);
-    link_op_fini(&l->rx);
-    link_op_fini(&l->tx);
-    if (l->dialer != NULL) nng_stream_dialer_free(l->dialer);
-    if (l->stream != NULL) nng_stream_free(l->stream);
+    CHECK(!l->rx.in_flight && !l->tx.in_flight);
+    if (l->scheme->transport == &link_nng_transport) link_nng_release(l);
     mem_free(l->rx_bytes);
     buffer_free(&l->tx_waiting);
     buffer_free(&l->tx_sending);
     mem_free(l);
 }
 
-void link_peer_start(link_peer *l, nng_stream *stream)
+void link_peer_start(link_peer *l)
 {
-    l->stream = stream;
-    l->rx.done = receive_done;
     if (l->scheme->framing == LINK_FRAMING_WS) {
         l->hello_seen = true;
         come_up(l);
-        if (l->state != LINK_CLOSING) post_receive(l);
+        if (l->state != LINK_CLOSING) l->scheme->transport->receive(l);
         return;
     }
     l->rx_capacity = LIMIT_LINK_READ_BYTES;
@@ -513,7 +366,7 @@ void link_peer_talk(link_peer *l)
 {
     buffer_append(&l->tx_waiting, sp_hello, sizeof sp_hello);
     send_more(l);
-    post_receive(l);
+    if (l->state != LINK_CLOSING) l->scheme->transport->receive(l);
 }
 
 void link_peer_service(link_peer *l)
@@ -539,6 +392,7 @@ void link_peer_service(link_peer *l)
             send_more(l); /* what on_idle appended, without another round */
         }
     }
+    if (l->idle_due && !l->tx.in_flight && l->state == LINK_UP) link_hub_attend(l->hub, l);
 }
 
 void link_peer_shift(link_peer *l, uint64_t ms)
@@ -555,11 +409,6 @@ void link_peer_tick(link_peer *l, uint64_t now_ms)
         if (l->free_from_ms > 0) link_hub_attend(l->hub, l);
         return;
     }
-    /* A quiet send that is over is no stall, and may hold a large buffer. */
-    if (link_op_is_over(&l->tx) && link_op_ask(&l->tx)) {
-        take_sent(l);
-        send_more(l);
-    }
     if (l->state == LINK_CONNECTING && now_ms >= l->connect_until_ms)
         link_peer_fail(l, ST_DEADLINE_EXCEEDED, "connecting took longer than %u ms",
                        l->limits.connect_ms);
@@ -569,6 +418,6 @@ void link_peer_tick(link_peer *l, uint64_t now_ms)
         link_peer_fail(l, ST_DEADLINE_EXCEEDED,
                        "the peer took nothing for %u ms; %zu bytes were waiting",
                        l->limits.tx_stall_ms, link_tx_bytes(l));
-    else
-        notice_lost_receive(l);
+    else if (l->scheme->transport == &link_nng_transport)
+        link_nng_notice_lost_receive(l);
 }

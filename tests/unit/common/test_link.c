@@ -464,6 +464,10 @@ static void test_bad_urls_and_files_are_refused_in_words(void **state)
     expect_dial("inproc://x", NULL, ST_INVALID_ARGUMENT, "not inproc");
     expect_dial("tls+tcp://127.0.0.1:1", NULL, ST_INVALID_ARGUMENT, "CA");
     expect_dial("ipc://", NULL, ST_INVALID_ARGUMENT, "no path");
+    expect_dial("tcp://127.0.0.1", NULL, ST_INVALID_ARGUMENT, "no port");
+    expect_dial("tcp://:1", NULL, ST_INVALID_ARGUMENT, "no host");
+    expect_listen("tcp://127.0.0.1", NULL, ST_INVALID_ARGUMENT, "no port");
+    expect_listen("tcp://192.0.2.1:0", NULL, ST_INVALID_ARGUMENT, "192.0.2.1"); /* not ours */
     expect_listen("tls+tcp://127.0.0.1:0", NULL, ST_INVALID_ARGUMENT, "certificate");
     expect_listen("tcp://127.0.0.1:0", server_tls(TLS), ST_INVALID_ARGUMENT, "not be encrypted");
 
