@@ -117,9 +117,8 @@ static void handle_closed(uv_handle_t *handle)
 static void service(link_hub *hub)
 {
     const link_peer *last = hub->attention_last;
-    for (bool more = last != NULL; more;) {
-        link_peer *l = hub->attention_first;
-        more = l != last;
+    for (link_peer *l = hub->attention_first, *next; l != NULL; l = next) {
+        next = l != last ? l->attention_next : NULL;
         hub->attention_first = l->attention_next;
         if (hub->attention_first == NULL) hub->attention_last = NULL;
         l->attention = false;
