@@ -203,6 +203,7 @@ typedef struct msg_submit {
     const uint32_t *prior_ids;
     size_t prior_count;
     uint32_t prior_unacked; /* at most prior_count */
+    uint32_t continuations;
     bool approximate;
     uint32_t owner;
     text_view cache_salt;  /* any bytes, at most LIMIT_CACHE_SALT_BYTES; empty = none */

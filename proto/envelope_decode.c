@@ -295,6 +295,7 @@ static status submit_body_from(const Gaggle__Pb__Submit *m, msg_submit *out, are
     out->prior_ids = m->prior_ids;
     out->prior_count = m->n_prior_ids;
     out->prior_unacked = m->prior_unacked;
+    out->continuations = m->continuations;
     out->approximate = m->approximate != 0;
     out->owner = m->owner;
     out->cache_salt = text_from(m->cache_salt);

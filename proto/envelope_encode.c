@@ -182,6 +182,7 @@ static void submit_to(const msg_submit *e, Gaggle__Pb__Submit *m, arena *scratch
     SET_USED(m, priority, e->priority);
     SET_COLUMN(m, prior_ids, e->prior_ids, e->prior_count);
     SET_USED(m, prior_unacked, e->prior_unacked);
+    SET_USED(m, continuations, e->continuations);
     SET_USED(m, approximate, e->approximate);
     SET_USED(m, owner, e->owner);
     SET_TEXT(m, cache_salt, e->cache_salt);

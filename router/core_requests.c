@@ -327,6 +327,7 @@ static bool dispatch_to(core *c, request *r, const placement_choice *choice)
                    c->now_ms);
 
     e.submit.stream = r->worker_stream;
+    e.submit.continuations = r->submit->continuations;
     e.submit.approximate = r->submit->approximate;
     e.submit.owner = r->owner;
     if (r->deadline_ms != 0)

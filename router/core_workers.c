@@ -455,7 +455,9 @@ static void on_finish(core *c, core_link *l, const msg_finish *finish)
     envelope e = {.kind = ENVELOPE_FINISH, .finish = *finish};
     e.finish.stream = r->client_stream;
     if (r->submit != NULL) {
-        e.finish.continuations = r->submit->continuations;
+        /* The worker knows of those before this router had it. */
+        if (e.finish.continuations < r->submit->continuations)
+            e.finish.continuations = r->submit->continuations;
         e.finish.approximate = r->submit->approximate;
     }
     core_send(c, r->client, &e);

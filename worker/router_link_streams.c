@@ -31,9 +31,10 @@ struct stream {
     uint32_t window;
     stream_phase phase;
     held_stream held;
-    uint32_t acked;   /* by the client: below held.base while it has yet to get what others made */
-    bool hold;        /* its router has no client for it: send nothing until a Resume */
-    bool approximate; /* others of other bits made parts of it */
+    uint32_t acked; /* by the client: below held.base while it has yet to get what others made */
+    bool hold;      /* its router has no client for it: send nothing until a Resume */
+    uint32_t continuations; /* the Submit's */
+    bool approximate;       /* others of other bits made parts of it */
     bool finish_sent;
     finish_reason cancel_reason; /* asked for while PREPARING; 0 = no */
     uint64_t cancel_t; /* the Cancel's, to be answered when the engine has let go; 0 = none */
@@ -72,6 +73,7 @@ static stream *stream_add(router_link *l, const msg_submit *submit)
     memcpy(s->trace, trace.trace_id, sizeof s->trace);
     held_stream_init(&s->held, submit->prior_ids, (uint32_t)submit->prior_count);
     s->acked = (uint32_t)submit->prior_count - submit->prior_unacked;
+    s->continuations = submit->continuations;
     s->approximate = submit->approximate;
     s->place = l->stream_count;
     l->streams[l->stream_count++] = s;
@@ -164,6 +166,7 @@ static void send_finish(stream *s)
     streams_flush(s->peer); /* Finish must not overtake its tokens */
     envelope e = {.kind = ENVELOPE_FINISH, .finish = s->finish};
     e.finish.stream = s->number;
+    e.finish.continuations = s->continuations;
     e.finish.approximate = s->approximate;
     e.finish.stop_text = text_of(s->stop_text);
     if (s->failure.code != ST_OK)
@@ -352,6 +355,7 @@ void streams_submit(router_peer *p, const msg_submit *submit)
     stream *s = stream_find_id(l, &submit->request_id);
     if (s != NULL) {
         stream_join(s, p, submit->stream);
+        if (s->continuations < submit->continuations) s->continuations = submit->continuations;
         s->approximate |= submit->approximate;
         /* An Ack of them may be lost. */
         acknowledge(l, s, (uint32_t)submit->prior_count - submit->prior_unacked);

@@ -141,7 +141,10 @@ static void check_failure(wish *w, const gaggle_event *e)
  * not. */
 static void check_parts(const wish *w, const gaggle_event *e)
 {
-    if (sim_parts_are_mixed(&w->question, e->total_tokens)) CHECK(e->approximate);
+    if (sim_parts_are_mixed(&w->question, e->total_tokens)) {
+        CHECK(e->approximate);
+        if (w->stream->core.submitted == 0) CHECK(e->continuations > 0);
+    }
     if (sim_parts_are_equal(&w->question) && w->stream->core.submitted == 0) CHECK(!e->approximate);
 }
 

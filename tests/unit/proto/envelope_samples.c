@@ -204,6 +204,7 @@ static msg_submit submit(uint64_t *r, arena *a)
     m.stop_ids = column(r, a, m.stop_id_count, 0, LIMIT_VOCAB);
     m.prior_ids = column(r, a, m.prior_count, 0, LIMIT_VOCAB);
     m.prior_unacked = number(r, (uint32_t)m.prior_count);
+    m.continuations = number(r, UINT32_MAX - 1);
     m.approximate = coin(r);
     m.owner = number(r, UINT32_MAX - 1);
     m.cache_salt.size = coin(r) ? 0 : 1 + draw(r, LIMIT_CACHE_SALT_BYTES);
@@ -552,6 +553,7 @@ static const char *submit_difference(const msg_submit *x, const msg_submit *y)
     SAME(prior_count);
     SAME_COLUMN(prior_ids, x->prior_count);
     SAME(prior_unacked);
+    SAME(continuations);
     SAME(approximate);
     SAME(owner);
     SAME_TEXT(cache_salt);
