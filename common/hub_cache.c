@@ -257,6 +257,18 @@ status model_index_files(char ***out, size_t *out_count, const json_t *index, er
     return ST_OK;
 }
 
+status model_index_read(char ***out, size_t *count, const char *dir, error *err)
+{
+    char *path = joined(dir, MODEL_INDEX_NAME);
+    json_t *index;
+    status st = json_load_path(&index, path, LIMIT_SAFETENSORS_INDEX_BYTES, err);
+    mem_free(path);
+    if (st != ST_OK) return st;
+    st = model_index_files(out, count, index, err);
+    json_decref(index);
+    return st;
+}
+
 static bool is_file(const char *dir, const char *name)
 {
     char *path = joined(dir, name);
@@ -279,15 +291,9 @@ static status missing(const char *dir, const char *name, error *err)
 
 static status check_shards(const char *dir, error *err)
 {
-    char *path = joined(dir, MODEL_INDEX_NAME);
-    json_t *index;
-    status st = json_load_path(&index, path, LIMIT_SAFETENSORS_INDEX_BYTES, err);
-    mem_free(path);
-    if (st != ST_OK) return st;
     char **names;
     size_t count;
-    st = model_index_files(&names, &count, index, err);
-    json_decref(index);
+    status st = model_index_read(&names, &count, dir, err);
     if (st != ST_OK) return st;
     for (size_t i = 0; st == ST_OK && i < count; i++)
         if (!is_file(dir, names[i])) st = missing(dir, names[i], err);

@@ -57,6 +57,8 @@ MUST_USE status hub_cache_commit(char commit[41], const char *root, const model_
 /* The distinct files that an index names, sorted; mem_free() each and the list. A name that is not
  * of a file in the same folder is refused: ST_INVALID_ARGUMENT. */
 MUST_USE status model_index_files(char ***out, size_t *count, const json_t *index, error *err);
+/* Those that the index in a folder names. */
+MUST_USE status model_index_read(char ***out, size_t *count, const char *dir, error *err);
 void model_index_files_free(char **names, size_t count);
 
 /* Has the folder everything that a worker needs? ST_NOT_FOUND names what is missing. */

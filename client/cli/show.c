@@ -8,7 +8,6 @@
 #include "client/cli/cli.h"
 #include "client/pull/disk.h"
 #include "common/hub_cache.h"
-#include "common/json.h"
 #include "worker/model/config.h"
 #include "worker/model/safetensors.h"
 
@@ -63,17 +62,13 @@ static status read_weights(weight_files *w, const char *dir, error *err)
     bool single = access(path, F_OK) == 0;
     mem_free(path);
     if (single) return add_weights(w, dir, MODEL_WEIGHTS_NAME, err);
-    path = path_join(dir, MODEL_INDEX_NAME);
-    json_t *index = NULL;
-    char **names = NULL;
-    size_t count = 0;
-    status st = json_load_path(&index, path, LIMIT_SAFETENSORS_INDEX_BYTES, err);
-    mem_free(path);
-    if (st == ST_OK) st = model_index_files(&names, &count, index, err);
+    char **names;
+    size_t count;
+    status st = model_index_read(&names, &count, dir, err);
+    if (st != ST_OK) return st;
     for (size_t i = 0; st == ST_OK && i < count; i++)
         st = add_weights(w, dir, names[i], err);
     model_index_files_free(names, count);
-    json_decref(index);
     return st;
 }
 

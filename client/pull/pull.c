@@ -11,7 +11,6 @@
 #include "client/pull/hub_words.h"
 #include "client/pull/pull_lock.h"
 #include "common/check.h"
-#include "common/json.h"
 
 /* A hub whose listing and files differ is asked for the listing so often. */
 enum { LISTINGS_MAX = 3, TURN_MS = 200 };
@@ -269,15 +268,9 @@ static status fetch_needed(pull *p, size_t first, error *err)
 
 static status need_shards(pull *p, error *err)
 {
-    char *path = path_join(p->snapshot, MODEL_INDEX_NAME);
-    json_t *index;
-    status st = json_load_path(&index, path, LIMIT_SAFETENSORS_INDEX_BYTES, err);
-    mem_free(path);
-    if (st != ST_OK) return st;
     char **names;
     size_t count;
-    st = model_index_files(&names, &count, index, err);
-    json_decref(index);
+    status st = model_index_read(&names, &count, p->snapshot, err);
     if (st != ST_OK) return st;
     for (size_t i = 0; st == ST_OK && i < count; i++) {
         const hub_file *file = hub_listing_find(&p->listing, names[i]);

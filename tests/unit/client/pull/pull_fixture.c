@@ -201,3 +201,16 @@ void assert_whole(const fixture *f)
     closedir(blobs);
     assert_int_equal(count, NEEDED - 1 + 2);
 }
+
+void assert_pulled(fixture *f)
+{
+    if (f->code != 0) fail_msg("ended with %d: %s", f->code, program_err(&f->program));
+    assert_whole(f);
+}
+
+void assert_failed(fixture *f, const char *words)
+{
+    assert_int_equal(f->code, 1);
+    assert_said(f, words);
+    assert_false(exists(in_model(f, "refs/main")));
+}

@@ -47,4 +47,10 @@ bool exists(const char *path);
 /* All of the model is there, as others lay it out. */
 void assert_whole(const fixture *f);
 
+/* The last pull ended well, and so; or it failed, said `words`, and left no model. */
+void assert_pulled(fixture *f);
+void assert_failed(fixture *f, const char *words);
+
+#define PULL_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_start, fixture_stop)
+
 #endif
