@@ -6,7 +6,7 @@ ONESHOT ?=
 GAGGLE  := $(BUILD)/bin/gaggle
 
 .DEFAULT_GOAL := build
-.PHONY: build run test deps asan tsan fuzz valgrind tidy bench man install deb format check-format clean help
+.PHONY: build run test deps asan tsan fuzz valgrind tidy bench man install deb archive format check-format clean help
 
 build: deps
 	@set -f; IFS=' '; set -- $$(tools/cuda-flags.sh); \
@@ -48,6 +48,9 @@ deb:
 	@cd build-package$(if $(CUDA),-cuda) && cpack >cpack.log || { cat cpack.log; exit 1; }
 	@ls build-package$(if $(CUDA),-cuda)/packages/*.deb
 
+archive:
+	@tools/archive.sh build-archive
+
 install: build
 	@cmake --install $(BUILD)
 
@@ -72,4 +75,5 @@ help:
 	@echo "make bench             what the router costs"
 	@echo "make man               the man pages, to $(BUILD)/man/man1"
 	@echo "make deb               Debian packages of router, worker, client and library; CUDA=1: the GPU's, too"
+	@echo "make archive           one folder, and its .tar.xz, that runs where our packages are not: notebooks, clusters"
 	@echo "make install           to CMAKE_INSTALL_PREFIX (CMAKE_FLAGS=-D...)"

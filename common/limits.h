@@ -91,6 +91,8 @@
 #define LIMIT_HTTP_CONNECTIONS   64u
 #define LIMIT_HTTP_HEAD_BYTES    (8u * LIMIT_KIB) /* of one request */
 #define LIMIT_HTTP_MS            10000u           /* for a request to come, for an answer to go */
+#define LIMIT_HEALTH_NAME_BYTES  100u             /* what fits a Unix socket's address */
+#define LIMIT_HEALTH_LINE_BYTES  256u
 
 /* -- keys ------------------------------------------------------------------------ */
 
@@ -107,8 +109,9 @@
 #define LIMIT_KV_BLOCK_TOKENS  16u
 #define LIMIT_STEP_TOKENS      8192u /* tokens one step may run */
 #define LIMIT_STEP_SEQUENCES   1024u
-#define LIMIT_ENGINE_INBOX     8192u /* commands between the loop and the engine thread */
-#define LIMIT_ENGINE_OUTBOX    256u  /* step outputs between the engine and the loop thread */
+#define LIMIT_ENGINE_INBOX     8192u   /* commands between the loop and the engine thread */
+#define LIMIT_ENGINE_OUTBOX    256u    /* step outputs between the engine and the loop thread */
+#define LIMIT_ENGINE_STEP_MS   120000u /* one step that takes longer counts as hung */
 #define LIMIT_VOCAB            (1u << 20)
 #define LIMIT_HIDDEN           65536u
 #define LIMIT_INTERMEDIATE     (4u * LIMIT_HIDDEN)

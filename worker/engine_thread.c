@@ -245,10 +245,12 @@ static void take_ticket(engine_thread *t, ticket *k)
 static bool begin_turn(engine_thread *t, bool wait)
 {
     pthread_mutex_lock(&t->lock);
+    t->state.step_began_ms = 0;
     while (wait && !t->called)
         pthread_cond_wait(&t->changed, &t->lock);
     t->called = false;
     bool go_on = !t->stopping && !t->state.failed;
+    if (go_on) t->state.step_began_ms = clock_now_ms();
     pthread_mutex_unlock(&t->lock);
     return go_on;
 }

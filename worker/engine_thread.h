@@ -97,6 +97,7 @@ uint32_t engine_thread_context_max(const engine_thread *t);
 typedef struct engine_thread_state {
     engine_stats engine;                /* after the last step */
     uint32_t step_us;                   /* duration of the last step that ran something */
+    uint64_t step_began_ms;             /* monotonic, of the one that runs; 0: none does */
     uint32_t prefill_rate, decode_rate; /* as speed_meter.h */
     bool failed; /* the device is broken: `failure` says how; the worker must exit */
     error failure;

@@ -17,6 +17,7 @@
 #include "worker/bench.h"
 #include "worker/device.h"
 #include "worker/generate.h"
+#include "worker/health_socket.h"
 #include "worker/load_model.h"
 #include "worker/router_link.h"
 
@@ -27,7 +28,7 @@ typedef struct settings {
     option_list routers;
     const char *join_token, *name, *served_model_name;
     const char *tls_ca, *tls_cert, *tls_key;
-    const char *log_level, *log_format;
+    const char *log_level, *log_format, *health_name;
     bool tls_insecure;
     uint32_t drain_ms, lifetime_ms;
 } settings;
@@ -39,6 +40,7 @@ typedef struct worker {
     loaded_model loaded;
     link_tls tls;
     router_link *link;
+    health_socket *health; /* NULL: nobody asks */
     const char *model_name;
     char *worker_id;
     bool announced;
@@ -86,6 +88,8 @@ static status read_settings(settings *s, int argc, char **argv, error *err)
         {"lifetime", 0, OPTION_MS, &s->lifetime_ms, "TIME",
          .help = "this machine is lent for so long from now on: drain before [no end]",
          .rare = true},
+        {"health-name", 0, OPTION_TEXT, &s->health_name, "NAME",
+         .help = "answer `gaggle health` by this name, on this machine [off]", .rare = true},
         {"log-level", 0, OPTION_TEXT, &s->log_level, "LEVEL",
          .help = "error, warn, info or debug [info]", .choices = log_level_names},
         {"log-format", 0, OPTION_TEXT, &s->log_format, "FORMAT", .help = "text or json [text]",
@@ -164,18 +168,35 @@ static void on_registered(void *ctx)
     service_notify("READY=1");
 }
 
-static void close_signals(worker *w)
+/* What `gaggle health` is told; client/cli/health.c goes by the first word. */
+static void describe_health(void *ctx, char out[LIMIT_HEALTH_LINE_BYTES])
+{
+    const worker *w = ctx;
+    const router_link_health h = router_link_get_health(w->link);
+    const char *word = "connecting";
+    if (h.step_ms > LIMIT_ENGINE_STEP_MS)
+        word = "hung";
+    else if (h.draining)
+        word = "draining";
+    else if (h.registered > 0)
+        word = "serving";
+    snprintf(out, LIMIT_HEALTH_LINE_BYTES, "%s registered=%u routers=%u streams=%u step_ms=%u",
+             word, h.registered, h.routers, h.streams, h.step_ms);
+}
+
+static void close_handles(worker *w)
 {
     if (uv_is_closing((uv_handle_t *)&w->sigint)) return;
     uv_close((uv_handle_t *)&w->sigint, NULL);
     uv_close((uv_handle_t *)&w->sigterm, NULL);
+    health_socket_close(w->health);
 }
 
 static void on_closed(void *ctx, const error *why)
 {
     worker *w = ctx;
     w->why = *why;
-    close_signals(w);
+    close_handles(w);
 }
 
 /* The first signal drains, the second stops at once. */
@@ -237,12 +258,16 @@ static status serve(worker *w, error *err)
     uv_signal_init(&w->loop, &w->sigint);
     uv_signal_init(&w->loop, &w->sigterm);
     w->sigint.data = w->sigterm.data = w;
-    status st = start_link(w, err);
+    status st = ST_OK;
+    if (w->settings.health_name != NULL)
+        st = health_socket_open(&w->health, &w->loop, w->settings.health_name, describe_health, w,
+                                err);
+    if (st == ST_OK) st = start_link(w, err);
     if (st == ST_OK) {
         uv_signal_start(&w->sigint, on_signal, SIGINT);
         uv_signal_start(&w->sigterm, on_signal, SIGTERM);
     } else {
-        close_signals(w); /* on_closed may not come any more */
+        close_handles(w); /* on_closed may not come any more */
     }
     uv_run(&w->loop, UV_RUN_DEFAULT);
     router_link_destroy(w->link);
@@ -254,10 +279,19 @@ static status serve(worker *w, error *err)
     return st;
 }
 
+/* While the model is loaded there is nothing to let end. In a container the kernel would drop the
+ * signal: a process number 1 has no default actions. */
+static void end_at_once(int number)
+{
+    _exit(128 + number);
+}
+
 static status run(worker *w, int argc, char **argv, error *err)
 {
     status st = read_settings(&w->settings, argc, argv, err);
     if (st != ST_OK) return st;
+    signal(SIGTERM, end_at_once);
+    signal(SIGINT, end_at_once);
     w->start_ms = clock_now_ms();
     st = load_model(&w->loaded, &w->settings.model, err);
     if (st != ST_OK || w->settings.model.dry_run) return st;

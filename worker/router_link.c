@@ -150,6 +150,19 @@ status router_link_start(router_link **out, uv_loop_t *loop, const router_link_o
     return ST_OK;
 }
 
+router_link_health router_link_get_health(const router_link *l)
+{
+    router_link_health health = {.routers = l->peer_count,
+                                 .streams = l->stream_count,
+                                 .draining = l->draining || l->closing};
+    for (uint32_t i = 0; i < l->peer_count; i++)
+        health.registered += l->peers[i]->is_registered;
+    uint64_t now_ms = clock_now_ms();
+    uint64_t began_ms = engine_thread_get_state(l->engine).step_began_ms;
+    if (began_ms != 0 && now_ms > began_ms) health.step_ms = (uint32_t)(now_ms - began_ms);
+    return health;
+}
+
 void router_link_destroy(router_link *l)
 {
     if (l == NULL) return;

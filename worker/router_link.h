@@ -79,6 +79,16 @@ MUST_USE status router_link_start(router_link **out, uv_loop_t *loop,
  * closes at once. */
 void router_link_drain(router_link *l, uint32_t limit_ms);
 
+/* How it is, for probes. */
+typedef struct router_link_health {
+    uint32_t routers, registered; /* known; of these, those that know us */
+    uint32_t streams;
+    uint32_t step_ms; /* so long the engine has been in its step; 0: it waits for work */
+    bool draining;
+} router_link_health;
+
+router_link_health router_link_get_health(const router_link *l);
+
 /* After on_closed and once the loop has ended: stops the engine thread. NULL is fine. */
 void router_link_destroy(router_link *l);
 

@@ -14,12 +14,15 @@ static const cli_command commands[] = {
     {"ps", cli_ps, "routers, workers, models and load"},
     {"top", cli_top, "the same, live"},
     {"drain", cli_drain, "let a worker end; what it runs ends or goes on elsewhere"},
+    {"health", cli_health, "is the router or the worker here well? For probes"},
     {"pull", cli_pull, "fetch a model from Hugging Face, or go on with it"},
     {"ls", cli_ls, "the models in this machine's cache"},
     {"show", cli_show, "what a model is, and the memory it needs"},
     {"rm", cli_rm, "remove a model from the cache"},
+    {"doctor", cli_doctor, "look what is wrong with this machine or the router, and what to do"},
     {"tokenize", cli_tokenize, "text to token ids and back, line by line"},
     {"token", cli_token, "make, list and revoke the keys of a router's keys file"},
+    {"connect", cli_connect, "what to paste so that Kaggle, Colab or Modal work for a router"},
     {"certs", cli_certs, "make a private CA and certificates for a fleet"},
 };
 

@@ -4,6 +4,7 @@
  * address and the thread sanitizer. */
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "common/clock.h"
 #include "common/limits.h"
 #include "common/mem.h"
 #include "tests/unit/worker/engine/fake_backend.h"
@@ -376,6 +378,56 @@ static void test_a_broken_device_is_reported(void **state)
     loop_close(&l);
 }
 
+/* A device that holds its step until it is told to go on. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    const backend_class *class;
+    bool is_in_step, may_go_on;
+} gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static status submit_at_gate(backend *b, const step_plan *plan, error *err)
+{
+    pthread_mutex_lock(&gate.lock);
+    gate.is_in_step = true;
+    pthread_cond_broadcast(&gate.changed);
+    while (!gate.may_go_on)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+    return gate.class->submit(b, plan, err);
+}
+
+static void test_a_step_that_does_not_end_is_seen(void **state)
+{
+    (void)state;
+    static loop l;
+    loop_open(&l, true, 0);
+    gate.class = l.backend->class;
+    backend_class held = *gate.class;
+    held.submit = submit_at_gate;
+    l.backend->class = &held;
+    uint64_t before_ms = clock_now_ms();
+    submit(&l, request(0, 5, 3));
+    pthread_mutex_lock(&gate.lock);
+    while (!gate.is_in_step)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+    assert_in_range(engine_thread_get_state(l.thread).step_began_ms, before_ms, clock_now_ms());
+    pthread_mutex_lock(&gate.lock);
+    gate.may_go_on = true;
+    pthread_cond_broadcast(&gate.changed);
+    pthread_mutex_unlock(&gate.lock);
+    while (l.finishes < 1) {
+        wait_for_wake(&l);
+        take_all(&l);
+    }
+    /* It looks for more work once, and then it waits. */
+    while (engine_thread_get_state(l.thread).step_began_ms != 0)
+        sched_yield();
+    l.backend->class = gate.class;
+    loop_close(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,6 +438,7 @@ int main(void)
         cmocka_unit_test(test_requests_have_a_limit),
         cmocka_unit_test(test_stop_ends_in_the_middle_of_everything),
         cmocka_unit_test(test_a_broken_device_is_reported),
+        cmocka_unit_test(test_a_step_that_does_not_end_is_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
