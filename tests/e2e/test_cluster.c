@@ -103,10 +103,14 @@ static void test_killed_client_frees_its_blocks(void **state)
     gaggle_client *watcher = cluster_client(&c);
     cluster_wait(watcher, is_idle, NULL, "an idle worker");
     process victim;
+    uint64_t before = cluster_relayed(watcher);
     process_start(&victim, "gaggle",
                   (const char *[]){"complete", "--router", c.client_url, "--ignore-eos",
                                    "--max-tokens", "900", "Once upon a time", NULL},
                   false);
+    /* It acknowledges no more, so that the answer still runs when the worker next reports. */
+    cluster_wait_relayed(watcher, before + 1);
+    kill(victim.pid, SIGSTOP);
     cluster_wait(watcher, is_running, NULL, "a running answer");
     process_stop(&victim, SIGKILL);
     cluster_wait(watcher, is_idle, NULL, "the killed client's blocks");
