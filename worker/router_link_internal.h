@@ -26,6 +26,7 @@ typedef struct router_peer {
     bool is_refused;         /* for good */
     bool is_parked;          /* another link goes to the same process; see peers_redial() */
     bool is_registered;      /* Adopt came on this connection */
+    bool is_missed;          /* it was said that it does not answer */
     session *session;        /* NULL: refused, or parked */
     id128 router;            /* the process we are, or were last, connected to */
     key_map *by_number;      /* its streams */

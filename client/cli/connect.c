@@ -304,7 +304,7 @@ static void print_ssh(const connection *c)
     fputs("read -r GAGGLE_JOIN_TOKEN; export GAGGLE_JOIN_TOKEN; ", out);
     if (c->ca[0] != '\0') fputs("cat >\"$HOME/gaggle-ca.pem\"; ", out);
     if (!model_is_folder()) {
-        fputs("gaggle pull ", out);
+        fputs("gaggle pull --if-missing ", out);
         put_quoted(out, model);
         fputs(" </dev/null && ", out);
     }

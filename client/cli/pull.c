@@ -9,8 +9,11 @@
 
 static pull_options options;
 static uint32_t retries;
+static bool missing_only;
 
 static const option_row rows[] = {
+    {"if-missing", 0, OPTION_FLAG, &missing_only, NULL,
+     .help = "what is here and whole will do: do not ask the hub"},
     {"connections", 'c', OPTION_U32, &options.connections, "N",
      .help = "pieces that are fetched at once [8]", .min = 1, .max = LIMIT_HUB_CONNECTIONS},
     {"check", 0, OPTION_FLAG, &options.check, NULL,
@@ -39,6 +42,17 @@ static const option_table table = {
     "  gaggle up -m HuggingFaceTB/SmolLM2-360M-Instruct    # pulls what is missing",
 };
 
+/* The folder of what was pulled before, if it is whole. */
+static bool print_what_is_here(const char *text)
+{
+    char *dir;
+    model_ref ref;
+    bool is_here = model_find(&dir, &ref, text, NULL) == ST_OK && ref.name[0] != '\0';
+    if (is_here) puts(dir);
+    mem_free(dir);
+    return is_here;
+}
+
 /* Where the hub cannot be asked, what was pulled before may do. */
 static void say_what_is_there(const char *text)
 {
@@ -65,6 +79,7 @@ int cli_pull(int argc, char **argv)
         cli_say("pull", "%s", err.text);
         return EXIT_USAGE;
     }
+    if (missing_only && print_what_is_here(argv[1])) return EXIT_DONE;
     options.tries_max = retries + 1;
     hub_settings hub;
     status st = hub_settings_read(&hub, &err);

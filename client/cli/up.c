@@ -278,9 +278,9 @@ static const char *program(const char *name)
 {
     static char path[4096];
     size_t size = sizeof path;
-    CHECK(uv_exepath(path, &size) == 0);
-    char *slash = strrchr(path, '/');
-    size_t used = slash != NULL ? (size_t)(slash + 1 - path) : 0;
+    /* Without /proc our place is not known, and starting it fails in words. */
+    size_t used = 0;
+    if (uv_exepath(path, &size) == 0) used = (size_t)(strrchr(path, '/') + 1 - path);
     snprintf(path + used, sizeof path - used, "%s", name);
     return path;
 }

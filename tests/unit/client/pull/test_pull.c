@@ -44,6 +44,24 @@ static void test_what_is_there_is_not_fetched_again(void **state)
     assert_said(f, "everything is there");
 }
 
+static void test_a_hub_is_asked_only_for_what_is_missing_where_that_is_wanted(void **state)
+{
+    fixture *f = *state;
+    gaggle(f, (const char *const[]){PULL_ARGS, "--if-missing", NULL});
+    assert_pulled(f);
+    char expected[1100];
+    snprintf(expected, sizeof expected, "%s\n", in_model(f, "snapshots/" HUB_COMMIT));
+    hub_forget(f->hub);
+    gaggle(f, (const char *const[]){PULL_ARGS, "--if-missing", NULL});
+    assert_pulled(f);
+    assert_string_equal(program_out(&f->program), expected);
+    assert_int_equal(hub_count(f->hub, "", false), 0);
+    assert_int_equal(unlink(in_model(f, "snapshots/" HUB_COMMIT "/" SMALL)), 0);
+    gaggle(f, (const char *const[]){PULL_ARGS, "--if-missing", NULL});
+    assert_pulled(f);
+    assert_true(hub_count(f->hub, "", false) > 0);
+}
+
 static void test_a_damaged_file_is_found_by_check(void **state)
 {
     fixture *f = *state;
@@ -139,6 +157,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PULL_TEST(test_a_model_is_laid_out_as_others_expect_it),
         PULL_TEST(test_what_is_there_is_not_fetched_again),
+        PULL_TEST(test_a_hub_is_asked_only_for_what_is_missing_where_that_is_wanted),
         PULL_TEST(test_a_damaged_file_is_found_by_check),
         PULL_TEST(test_one_file_of_weights_does_without_an_index),
         PULL_TEST(test_a_commit_gets_no_ref),
