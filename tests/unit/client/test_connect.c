@@ -280,7 +280,7 @@ static void test_sshs_command_starts_one_worker_for_each_gpu(void **state)
     char *args = read_all("ssh.args"), *pull = read_all("gaggle.args");
     assert_memory_equal(args, "me@host\n", 8);
     assert_silent_about(args, "gg_w_");
-    assert_string_equal(pull, "pull\n" ODD_MODEL "\n");
+    assert_string_equal(pull, "pull\n--if-missing\n" ODD_MODEL "\n");
     mem_free(args);
     mem_free(pull);
     args = read_all("gaggle-worker.args");
