@@ -204,7 +204,9 @@ static void on_down(void *ctx, session *dialler, const error *why)
     (void)dialler;
     router_peer *p = ctx;
     router_link *l = p->link;
-    if (p->is_registered)
+    if (l->closing)
+        log_debug("router=%s left", p->url);
+    else if (p->is_registered)
         log_warn("router=%s lost reason=\"%s\"", p->url, why->text);
     else if (!p->is_missed)
         log_warn("router=%s does not answer; dialling on reason=\"%s\"", p->url, why->text);
