@@ -109,6 +109,7 @@ static void handle_closed(uv_handle_t *handle)
     void (*on_closed)(void *) = hub->on_closed;
     void *ctx = hub->on_closed_ctx;
     link_op_fini(&hub->probe);
+    link_strangers_free(hub);
     mem_free(hub);
     if (on_closed != NULL) on_closed(ctx);
 }
@@ -277,6 +278,7 @@ static void on_tick(uv_timer_t *tick)
     }
     for (link_listener *listener = hub->listeners; listener != NULL; listener = listener->next)
         link_listener_tick(listener);
+    link_strangers_tick(hub, now);
 }
 
 /* -- life ------------------------------------------------------------------------------ */

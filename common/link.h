@@ -27,8 +27,8 @@
  * unproven links and LIMIT_LINKS in all; more are closed at once. Accepted tls+tcp links begin
  * their handshakes a few at a time (2 x cores), so that a storm of them cannot starve the others;
  * on wss nng begins them itself. ws and wss show a message when all of it is there, not its bytes:
- * on a slow link a large one is silence. nng waits for ever for a ws peer that connects and never
- * finishes its HTTP request, so put ws:// and wss:// behind a proxy where strangers can reach them.
+ * on a slow link a large one is silence. Who connects to them and never becomes a link is
+ * noticed from outside nng (link_strangers.c), and closed after connect_ms.
  * Facts and measurements behind all this: ARCHITECTURE.md, "The wire". */
 #ifndef GAGGLE_COMMON_LINK_H
 #define GAGGLE_COMMON_LINK_H

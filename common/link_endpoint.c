@@ -273,6 +273,7 @@ static void take_stream(link_listener *listener, nng_stream *stream)
         return;
     }
     l->stream = stream;
+    if (l->scheme->framing == LINK_FRAMING_WS) l->remote = link_stream_remote(stream);
     link_peer_start(l);
 }
 

@@ -1,7 +1,7 @@
 /* link_internal: what link.c (the hub), link_peer.c (one link), its two transports (link_socket.c:
- * tcp and ipc on the loop; link_nng.c: TLS and WebSocket by nng) and link_endpoint.c (URLs, TLS,
- * listening, dialling) know of each other. Nobody else includes this. Loop thread, except where
- * link_op says otherwise. */
+ * tcp and ipc on the loop; link_nng.c: TLS and WebSocket by nng), link_endpoint.c (URLs, TLS,
+ * listening, dialling) and link_strangers.c (who is no link yet) know of each other. Nobody else
+ * includes this. Loop thread, except where link_op says otherwise. */
 #ifndef GAGGLE_COMMON_LINK_INTERNAL_H
 #define GAGGLE_COMMON_LINK_INTERNAL_H
 
@@ -53,6 +53,20 @@ typedef struct link_scheme {
     const link_transport *transport;
 } link_scheme;
 
+/* The other end of a connection: an IPv4 or IPv6 address and a port, both as on the wire. */
+typedef struct link_remote {
+    uint8_t address[16];
+    uint16_t port; /* 0 = not known */
+} link_remote;
+
+/* A connection that nng holds and that is no link (link_strangers.c). */
+typedef struct link_stranger {
+    int fd;
+    link_remote remote;
+    uint64_t since_ms;
+    uint32_t patience_ms;
+} link_stranger;
+
 typedef enum link_state {
     LINK_CONNECTING, /* dialling, TLS, SP hello */
     LINK_UP,
@@ -89,6 +103,7 @@ struct link_peer {
     char why_text[192];
     bool dialled;
     bool was_up;
+    link_remote remote; /* of an accepted ws link */
     bool attention;
     bool idle_due;  /* on_idle is owed as soon as nothing waits */
     bool down_told; /* on_down was called, or is not owed */
@@ -149,6 +164,10 @@ struct link_hub {
 
     link_peer *tls_first, *tls_last; /* accepted, waiting for a handshake slot */
     unsigned tls_slots;              /* free ones */
+
+    link_stranger *strangers; /* oldest first */
+    size_t stranger_count;
+    uint64_t strangers_next_ms;
 
     uint64_t ticked_ms;
     link_op probe;
@@ -231,6 +250,12 @@ void link_nng_release(link_peer *l);                               /* neither op
 void link_nng_dial_start(link_peer *l, nng_stream_dialer *dialer); /* takes the dialer */
 void link_nng_notice_lost_receive(link_peer *l);                   /* each tick */
 status link_nng_status(int nng_error);
+
+/* -- link_strangers.c ---------------------------------------------------------------- */
+
+void link_strangers_tick(link_hub *hub, uint64_t now_ms);
+void link_strangers_free(link_hub *hub);
+link_remote link_stream_remote(nng_stream *stream);
 
 /* -- link_endpoint.c -------------------------------------------------------------- */
 

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 tools/install-deps.sh valgrind
 
 build=build-valgrind
-tests=${*:-test_link test_link_rude test_session test_session_resume test_session_liveness
+tests=${*:-test_link test_link_socket test_link_rude test_session test_session_resume test_session_liveness
   test_session_python}
 
 mkdir -p "$build"

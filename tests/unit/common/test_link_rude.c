@@ -142,6 +142,39 @@ static void test_one_who_connects_and_says_nothing_is_closed_in_time(void **stat
     }
 }
 
+/* nng holds these by itself: one that says nothing, one that stops in the middle of its request. A
+ * link that came before stays. */
+static void test_one_who_never_becomes_a_ws_link_is_closed_in_time(void **state)
+{
+    (void)state;
+    link_limits limits = {.connect_ms = 3000};
+    for (scheme s = 0; s < scheme_count(); s++) {
+        if (s != WS && s != WSS) continue;
+        server srv = {.hook = echo};
+        server_open(&srv, hub, s, "mute", &limits);
+        end e = {0};
+        connect_end(&loop, hub, &e, &srv, s, "mute");
+        uint16_t port = link_listener_port(srv.listener);
+        silence mute = {.fd = raw_connect(s, "mute", port)};
+        silence half = {.fd = raw_connect(s, "mute", port)};
+        raw_write(half.fd, half_http, sizeof half_http - 1);
+        uint64_t start = uv_now(&loop);
+        assert_true(run_until(&loop, is_closed, &mute, BUDGET_MS));
+        assert_true(run_until(&loop, is_closed, &half, BUDGET_MS));
+        assert_in_range(uv_now(&loop) - start, 1500, 8000); /* not the default of 10 s */
+        link_send(e.link, (const uint8_t *)"still there", 11);
+        assert_true(run_until_at_least(&loop, &e.messages, 1));
+        assert_int_equal(srv.ups, 1);
+        close(mute.fd);
+        close(half.fd);
+        link_close(e.link, 0);
+        assert_true(run_until_at_least(&loop, &srv.downs, 1));
+        link_listener_close(srv.listener);
+        server_free(&srv);
+        end_free(&e);
+    }
+}
+
 static void test_a_dial_that_is_never_answered_ends_in_time(void **state)
 {
     (void)state;
@@ -559,6 +592,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(test_rude_peers_disturb_nobody),
         TEST(test_one_who_connects_and_says_nothing_is_closed_in_time),
+        TEST(test_one_who_never_becomes_a_ws_link_is_closed_in_time),
         TEST(test_a_dial_that_is_never_answered_ends_in_time),
         TEST(test_a_message_over_the_limit_is_refused_with_a_last_word),
         TEST(test_before_proof_only_the_first_limit_holds),
