@@ -27,6 +27,7 @@ set(CPACK_DEBIAN_DEV_PACKAGE_DEPENDS "libgaggle0 (= ${PROJECT_VERSION}-1)")
 set(CPACK_DEBIAN_DEV_PACKAGE_SUGGESTS "libnng-dev, libuv1-dev, libprotobuf-c-dev, libjansson-dev")
 set(CPACK_DEBIAN_ROUTER_PACKAGE_DEPENDS "adduser, procps")
 set(CPACK_DEBIAN_WORKER_PACKAGE_DEPENDS adduser)
+set(CPACK_DEBIAN_WORKER_PACKAGE_RECOMMENDS gaggle) # it pulls models
 set(CPACK_DEBIAN_CLIENT_PACKAGE_RECOMMENDS "gaggle-router, gaggle-worker")
 
 # NVIDIA's packages carry cuBLAS, under names with a version; Debian's and Ubuntu's own one for 12.

@@ -45,6 +45,8 @@ enum {
 static void op_completed(void *arg)
 {
     link_op *op = arg;
+    /* nng 1.5.2 completes a ws dial twice that is cancelled while it succeeds. */
+    if (atomic_exchange_explicit(&op->completed, true, memory_order_acq_rel)) return;
     link_hub *hub = op->hub;
     link_op *head = atomic_load_explicit(&hub->completed, memory_order_relaxed);
     do {
@@ -81,10 +83,12 @@ static void on_async(uv_async_t *async)
         op = next;
     }
     while (oldest != NULL) {
-        link_op *next = oldest->next; /* done() may start the operation anew */
-        oldest->in_flight = false;
-        oldest->done(oldest);
-        oldest = next;
+        link_op *taken = oldest;
+        oldest = taken->next; /* done() may start the operation anew */
+        atomic_store_explicit(&taken->completed, false, memory_order_release);
+        if (!taken->in_flight) continue;
+        taken->in_flight = false;
+        taken->done(taken);
     }
 }
 

@@ -20,6 +20,7 @@ typedef struct link_op {
     nng_aio *aio;
     void (*done)(struct link_op *op); /* on the loop, in_flight already false */
     bool in_flight;
+    atomic_bool completed; /* and not yet taken by the loop */
 } link_op;
 
 /* How messages are told apart in the stream. */

@@ -4,7 +4,12 @@
  * to the wrong buffer; its sends complete with partial counts. On ws two sends would interleave.
  *
  * Closing: nng_stream_close() makes nng give back both operations; where it does not (a blocked ws
- * send whose peer is gone), cancelling them does. Only then are they and the stream freed. */
+ * send whose peer is gone), cancelling them does. Only then are they and the stream freed.
+ *
+ * A ws dial that is given up is cancelled, but its dialer is neither closed nor freed at once. nng
+ * 1.5.2 forgets an attempt whose connection was made just then without waking who waits for it in
+ * freeing the dialer, and never ends one whose dialer is closed before its request is sent. (It may
+ * also complete the dial twice: see op_completed().) */
 #include <string.h>
 
 #include "common/check.h"
@@ -15,6 +20,8 @@ enum {
      * blocks its one reaper thread for the rest: a hundred at once would hold their descriptors for
      * ten seconds. */
     WS_FREE_MS = 110,
+    /* So long nng may take to let go of a ws dial that was given up. */
+    WS_DIAL_MS = 1000,
 };
 
 status link_nng_status(int nng_error)
@@ -163,10 +170,12 @@ static void receive_done(link_op *op)
 static void close_stream(link_peer *l)
 {
     if (l->tx.aio == NULL) return; /* link_nng_prepare() failed */
-    if (l->dialer != NULL) nng_stream_dialer_close(l->dialer);
+    bool is_ws = l->scheme->framing == LINK_FRAMING_WS;
+    if (is_ws)
+        l->free_from_ms =
+            uv_now(l->hub->loop) + (l->dialer != NULL ? (uint64_t)WS_DIAL_MS : WS_FREE_MS);
+    if (l->dialer != NULL && !is_ws) nng_stream_dialer_close(l->dialer);
     if (l->stream != NULL) nng_stream_close(l->stream);
-    if (l->stream != NULL && l->scheme->framing == LINK_FRAMING_WS)
-        l->free_from_ms = uv_now(l->hub->loop) + WS_FREE_MS;
     nng_aio_cancel(l->rx.aio);
     nng_aio_cancel(l->tx.aio);
 }
@@ -198,12 +207,16 @@ static void dial_done(link_op *op)
 {
     link_peer *l = op->owner;
     int rv = nng_aio_result(op->aio);
-    if (rv == 0) l->stream = nng_aio_get_output(op->aio, 0);
+    l->rx.done = receive_done;
+    if (l->state == LINK_CLOSING && rv != 0) {
+        link_hub_attend(l->hub, l); /* the dialer is freed with the link */
+        return;
+    }
     nng_stream_dialer_free(l->dialer);
     l->dialer = NULL;
-    l->rx.done = receive_done;
+    if (rv == 0) l->stream = nng_aio_get_output(op->aio, 0);
     if (l->state == LINK_CLOSING) {
-        if (l->stream != NULL) nng_stream_close(l->stream);
+        close_stream(l);
         link_hub_attend(l->hub, l);
     } else if (rv != 0) {
         link_peer_fail(l, link_nng_status(rv), "connecting: %s", nng_strerror(rv));

@@ -19,13 +19,13 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/hub_cache.h"
 #include "common/mem.h"
 #include "common/options.h"
 #include "worker/cpu/kernels/kernels.h"
 #include "worker/cpu/memory.h"
 #include "worker/cpu/thread_pool.h"
 #include "worker/device.h"
+#include "worker/find_model.h"
 
 #define READ_BYTES  (256ull * LIMIT_MIB) /* several times any cache */
 #define READ_PIECE  (1ull * LIMIT_MIB)
@@ -371,8 +371,7 @@ static status create_backend(bench *s, error *err)
         st = s->choice.cuda->measure_ceilings(s->choice.ordinal, &s->ceilings, err);
     if (st != ST_OK) return st;
     char *dir;
-    model_ref ref;
-    st = model_find(&dir, &ref, s->dir, err);
+    st = find_model(&dir, s->dir, err);
     if (st != ST_OK) return st;
     st = model_load(&s->model, dir, format, NULL, NULL, err);
     mem_free(dir);

@@ -8,6 +8,7 @@
 #include "common/hub_cache.h"
 #include "common/log.h"
 #include "worker/device.h"
+#include "worker/find_model.h"
 
 /* On a CPU a sequence more than this in the batch costs every other one more than it gains; a GPU
  * backend knows its own number. */
@@ -23,7 +24,7 @@ void model_option_rows(model_settings *s, option_row *rows)
 {
     const option_row all[MODEL_OPTION_ROWS] = {
         {"model", 'm', OPTION_TEXT, &s->dir, "MODEL",
-         .help = "Hugging Face model folder, or ORG/NAME that was pulled"},
+         .help = "Hugging Face model folder, or ORG/NAME, pulled when missing"},
         {"load-format", 0, OPTION_TEXT, &s->load_format, "FORMAT",
          .help = "auto, safetensors or dummy (random weights) [auto]", .rare = true},
         {"device", 0, OPTION_TEXT, &s->device, "DEVICE", .help = "auto, cpu or cuda:N [auto]"},
@@ -168,8 +169,7 @@ status load_model(loaded_model *out, const model_settings *s, error *err)
     device_choice device;
     status st = parse_choices(s, &device, &format, err);
     if (st != ST_OK) return st;
-    model_ref ref;
-    st = model_find(&out->dir, &ref, s->dir, err);
+    st = find_model(&out->dir, s->dir, err);
     if (st != ST_OK) return st;
     out->name = model_name_of(out->dir);
     progress shown = {.shown_ms = clock_now_ms(), .is_terminal = isatty(STDERR_FILENO) != 0};

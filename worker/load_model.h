@@ -8,7 +8,7 @@
 #include "worker/text/chat_template.h"
 
 typedef struct model_settings {
-    const char *dir;                                  /* -m: required; see model_find() */
+    const char *dir;                                  /* -m: required; see find_model.h */
     const char *load_format;                          /* "auto", "safetensors" or "dummy" */
     const char *device;                               /* device.h */
     uint32_t threads;                                 /* 0 = all */

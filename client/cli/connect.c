@@ -143,7 +143,7 @@ static status get_token(connection *c, const char *expires_default, error *err)
                              "--join-token has %zu bytes; it must have %u at most, and no blanks "
                              "and quotes",
                              strlen(join_token), LIMIT_TOKEN_BYTES);
-        strcpy(c->token, join_token);
+        memcpy(c->token, join_token, strlen(join_token) + 1);
         return ST_OK;
     }
     key_entry key = {.role = KEY_WORKER, .name = c->command};

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "client/cli/cli.h"
-#include "common/hub_cache.h"
+#include "client/cli/model_argument.h"
 #include "common/json.h"
 #include "common/limits.h"
 #include "worker/text/tokenizer.h"
@@ -13,7 +13,7 @@ static bool special = true, decode, skip_special;
 
 static const option_row rows[] = {
     {"model", 'm', OPTION_TEXT, &model, "MODEL",
-     .help = "folder with tokenizer.json, or ORG/NAME that was pulled"},
+     .help = "folder with tokenizer.json, or ORG/NAME, pulled when missing"},
     {"special", 0, OPTION_FLAG, &special, NULL,
      .help = "add and recognise special tokens [yes]; --no-special: neither"},
     {"decode", 0, OPTION_FLAG, &decode, NULL, .help = "ids to text"},
@@ -104,9 +104,9 @@ int cli_tokenize(int argc, char **argv)
     error err;
     tokenizer *t;
     char *dir;
-    model_ref ref;
-    status st = model_find(&dir, &ref, model, &err);
-    if (st == ST_OK) st = tokenizer_load(&t, dir, &err);
+    int opened = model_open(&dir, "tokenize", model);
+    if (opened != EXIT_DONE) return opened;
+    status st = tokenizer_load(&t, dir, &err);
     mem_free(dir);
     if (st != ST_OK) {
         cli_say("tokenize", "%s", err.text);

@@ -95,10 +95,39 @@ static void test_up_pulls_the_model_that_is_missing(void **state)
         mem_free(files[i].bytes);
 }
 
-static void test_a_worker_says_how_to_get_a_model_and_asks_nobody(void **state)
+static void test_a_worker_lets_gaggle_pull_what_is_missing(void **state)
 {
     fixture *f = *state;
-    const char *const args[] = {GAGGLE_WORKER, "-m", HUB_MODEL, NULL};
+    model_file files[] = {{"config.json", NULL, false},
+                          {"tokenizer.json", NULL, false},
+                          {"model.safetensors", NULL, true}};
+    const size_t count = sizeof files / sizeof *files;
+    put_gosling(f, files, count);
+    const char *const generate[] = {GAGGLE_WORKER, "generate", "-m", HUB_MODEL,
+                                    "--prompts",   "-",        NULL};
+    for (int time = 0; time < 2; time++) {
+        hub_forget(f->hub);
+        assert_int_equal(
+            program_run(&f->program, generate, "{\"prompt\": \"The goose\", \"max_tokens\": 2}\n"),
+            0);
+        assert_int_equal(strncmp(program_out(&f->program), "{", 1), 0); /* answers alone */
+        assert_int_equal(hub_count(f->hub, "", false) == 0, time > 0);
+    }
+    for (size_t i = 0; i < count; i++)
+        mem_free(files[i].bytes);
+}
+
+/* It has no code for that itself. */
+static void test_a_worker_alone_says_how_to_get_a_model_and_asks_nobody(void **state)
+{
+    fixture *f = *state;
+    char alone[1100];
+    snprintf(alone, sizeof alone, "%s/gaggle-worker", f->cache);
+    mkdir(f->cache, 0777);
+    assert_int_equal(link(GAGGLE_WORKER, alone), 0);
+    char *usual = mem_strdup(getenv("PATH"));
+    setenv("PATH", "/nowhere", 1);
+    const char *const args[] = {alone, "-m", HUB_MODEL, NULL};
     assert_true(program_run(&f->program, args, NULL) != 0);
     assert_said(f, "gaggle pull " HUB_MODEL);
     assert_int_equal(hub_count(f->hub, "", false), 0);
@@ -107,6 +136,8 @@ static void test_a_worker_says_how_to_get_a_model_and_asks_nobody(void **state)
     assert_true(program_run(&f->program, args, NULL) != 0);
     assert_said(f, "has no " BIG);
     assert_said(f, "gaggle pull " HUB_MODEL);
+    setenv("PATH", usual, 1);
+    mem_free(usual);
 }
 
 /* -- ls and rm
@@ -255,7 +286,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_up_pulls_the_model_that_is_missing),
-        TEST(test_a_worker_says_how_to_get_a_model_and_asks_nobody),
+        TEST(test_a_worker_lets_gaggle_pull_what_is_missing),
+        TEST(test_a_worker_alone_says_how_to_get_a_model_and_asks_nobody),
         TEST(test_ls_shows_what_is_there_and_what_it_lacks),
         TEST(test_rm_keeps_what_another_revision_uses),
         TEST(test_rm_unfinished_keeps_the_rest),
