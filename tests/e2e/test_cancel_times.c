@@ -22,7 +22,7 @@
 #include "tests/unit/router/prometheus_check.h"
 
 enum {
-    PROMPT_TOKENS = SANITIZED ? 512 : 4000,
+    PROMPT_TOKENS = SANITIZED ? 256 : 4000,
     LAST_TOKENS = 20,
     LONG_TOKENS = SANITIZED ? 200 : 1000,
     PLACES = 4,
