@@ -8,9 +8,10 @@
 
 /* The files themselves, so that there is one text of each notebook only. */
 #define EMBED(name, path)                                                                          \
-    __asm__(".section .rodata\n" #name ":\n.incbin \"" path "\"\n" #name "_end:\n.previous");      \
-    extern const char name[], name##_end[]
+    __asm__(".section .rodata\n" #name ":\n.incbin \"" path "\"\n" #name "_end:\n.previous")
 
+extern const char embedded_kaggle[], embedded_kaggle_end[];
+extern const char embedded_colab[], embedded_colab_end[];
 EMBED(embedded_kaggle, GAGGLE_DEPLOY_DIR "/kaggle/gaggle.ipynb");
 EMBED(embedded_colab, GAGGLE_DEPLOY_DIR "/colab/gaggle.ipynb");
 
