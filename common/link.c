@@ -2,8 +2,8 @@
  *
  * A link over tcp or ipc is a socket on the loop (link_socket.c). The others are nng's streams.
  * nng completes an operation by calling back on a thread of its own. That callback, op_completed(),
- * may touch two things: the list `completed` and uv_async_send(). All else here belongs to the
- * loop.
+ * may touch three things: the op's flag `completed`, the hub's list `completed` and
+ * uv_async_send(). All else here belongs to the loop.
  *
  *     nng task thread                     loop thread
  *     op_completed()                      async:    take the whole list, oldest first, op->done()

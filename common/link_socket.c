@@ -4,7 +4,7 @@
  * threads, which costs a request more than all that the router does for it (ARCHITECTURE.md).
  *
  * One link_socket is one descriptor under one uv_poll_t. It is let go of rather than waited for:
- * link_socket_close() stops the callbacks at once, and libuv frees the rest when it is ready. */
+ * socket_close() stops the callbacks at once, and libuv frees the rest when it is ready. */
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>

@@ -366,14 +366,12 @@ static void on_progress(void *ctx, uint64_t done, uint64_t total)
 static status create_backend(bench *s, error *err)
 {
     load_format format = device_load_format(&s->choice, strcmp(s->load_format, "dummy") == 0);
-    status st = ST_OK;
+    char *dir;
+    status st = find_model(&dir, s->dir, err);
+    if (st != ST_OK) return st;
     if (s->choice.cuda != NULL)
         st = s->choice.cuda->measure_ceilings(s->choice.ordinal, &s->ceilings, err);
-    if (st != ST_OK) return st;
-    char *dir;
-    st = find_model(&dir, s->dir, err);
-    if (st != ST_OK) return st;
-    st = model_load(&s->model, dir, format, NULL, NULL, err);
+    if (st == ST_OK) st = model_load(&s->model, dir, format, NULL, NULL, err);
     mem_free(dir);
     if (st != ST_OK) return st;
     uint32_t tokens = s->prompt_tokens + s->output_tokens;

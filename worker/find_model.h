@@ -7,7 +7,8 @@
 
 /* mem_free(*dir). `gaggle` is looked for beside this program, then in PATH; what it says goes to
  * stderr, and this waits until it is done. Errors: model_find()'s where there is no such command;
- * ST_UNAVAILABLE when the pull failed. Call it before there are threads: it forks. */
+ * ST_UNAVAILABLE when the pull failed. It forks, and the child becomes the command at once, so that
+ * a driver's threads do not matter. */
 MUST_USE status find_model(char **dir, const char *text, error *err);
 
 #endif
